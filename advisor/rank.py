@@ -1,0 +1,122 @@
+"""Ranking: which of the recipes that satisfy the hard limits comes first. Arrays in, order out; no knowledge of models.
+
+The order is decided in three steps, all of them visible in the answer:
+
+1. **Tier.** A candidate that a strong rule says to avoid, or that misses what a rule requires, ranks behind every
+   candidate that no strong rule speaks against. Weaker advice never moves a candidate across a measured difference.
+2. **Objective.** `quality`: least loss. `memory`: least bytes within the tolerated loss. `speed`: fewest bytes moved per
+   token within the tolerated loss, formats with a kernel known to be slow last. `balanced`: among those whose loss is
+   within the tolerance of the best, the fewest bytes moved per token.
+3. **Ties.** Weak advice to avoid, then advice to prefer, then the smaller loss, then the order of the candidates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+LOSS_TOLERANCE = 0.01
+"""Losses closer than this (share of above-chance performance, or nats) are equal to a user, whatever the noise."""
+
+_SAME_SPEED = 0.02
+"""Bytes moved per token closer than this share are one speed: no engine's timing tells them apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What the ranking sees of each candidate; arrays of one length."""
+
+    loss: Floats
+    """Pooled estimate of the loss."""
+    total_bytes: Ints
+    """Memory at the requested context and batch."""
+    moved_bytes: Floats
+    """Bytes read per generated token."""
+    slow_kernel: Bools
+    """A source says that no engine of the candidate has a fast kernel for it."""
+    strong_avoid: Bools
+    weak_avoid: Ints
+    """How many medium or weak rules advise against it."""
+    prefer: Ints
+    """How many rules advise for it."""
+
+
+def rank(scores: Scores, allowed: Bools, objective: str, *, noise_floor: float) -> Ints:
+    """Indices of the allowed candidates, best first.
+
+    Args:
+        scores: the candidates.
+        allowed: which of them satisfy the hard limits (for `memory` and `speed` the tolerated loss is among these).
+        objective: `balanced`, `quality`, `speed` or `memory`.
+        noise_floor: standard error of one measured loss on the task; smaller differences are ties.
+    """
+    order: list[int] = []
+    for tier in (False, True):
+        members = np.flatnonzero(allowed & (scores.strong_avoid == tier))
+        if len(members):
+            order += _rank_tier(scores, members, objective, max(LOSS_TOLERANCE, noise_floor))
+    return np.array(order, dtype=np.int64)
+
+
+def _rank_tier(scores: Scores, members: Ints, objective: str, tolerance: float) -> list[int]:
+    loss, weak, prefer = scores.loss[members], scores.weak_avoid[members], -scores.prefer[members]
+    total = scores.total_bytes[members]
+    moved = _speed_classes(scores.moved_bytes[members])
+    slow = scores.slow_kernel[members]
+    if objective == "quality":
+        keys: Sequence[npt.NDArray[np.generic]] = (_loss_classes(loss, LOSS_TOLERANCE / 10), weak, prefer, moved, total, loss)
+    elif objective == "memory":
+        keys = (total, weak, prefer, loss)
+    elif objective == "speed":
+        keys = (slow, moved, weak, prefer, loss, total)
+    else:
+        # Beyond the tolerance the loss decides, in steps of the tolerance, so that runners-up are ordered alike.
+        behind = np.floor(np.maximum(loss - loss.min(), 0.0) / tolerance)
+        keys = (behind, np.minimum(weak, 1), slow, moved, prefer, loss, total)
+    return [int(i) for i in members[np.lexsort(tuple(reversed([*keys, members])))]]
+
+
+def _loss_classes(loss: Floats, step: float) -> Ints:
+    """Losses as whole steps from the least: differences within a step are ties."""
+    return np.floor((loss - loss.min()) / step).astype(np.int64)
+
+
+def _speed_classes(moved: Floats) -> Ints:
+    """Bytes moved as classes of about 2 %, so that ties go to what the rules prefer and to the smaller loss."""
+    return np.floor(np.log(np.maximum(moved, 1.0)) / np.log1p(_SAME_SPEED)).astype(np.int64)
+
+
+def pareto_front(loss: Floats, total_bytes: Ints, moved_bytes: Floats, allowed: Bools) -> Bools:
+    """Which allowed candidates no other allowed one beats in loss, memory and bytes moved at once."""
+    front = np.zeros(len(loss), dtype=bool)
+    points = np.column_stack([loss, total_bytes, moved_bytes])
+    order = [int(i) for i in np.lexsort((moved_bytes, total_bytes, loss)) if allowed[i]]
+    kept: list[int] = []
+    for index in order:
+        # Sorted by loss first, so only an earlier point can dominate a later one.
+        earlier = points[kept]
+        dominated = bool(len(kept)) and bool(
+            np.any(np.all(earlier <= points[index], axis=1) & np.any(earlier < points[index], axis=1))
+        )
+        if not dominated:
+            kept.append(index)
+    front[kept] = True
+    return front
+
+
+def distinct(order: Ints, groups: Sequence[object], count: int) -> list[int]:
+    """The first `count` candidates of `order` that differ in kind, so that runners-up are alternatives, not variants."""
+    seen: set[object] = set()
+    chosen: list[int] = []
+    for index in order:
+        if groups[index] not in seen:
+            seen.add(groups[index])
+            chosen.append(int(index))
+        if len(chosen) == count:
+            break
+    return chosen

@@ -1,0 +1,87 @@
+import math
+
+import numpy as np
+import pytest
+from advisor.pool import UNKNOWN_ITEM_SE, Z90, Cell, make_cells, pool, source_deviation
+from hypothesis import given
+from hypothesis import strategies as st
+
+NO_SIBLINGS = [(), (), ()]
+
+
+def cell(mean: float, sd: float) -> Cell:
+    return Cell(key=("k",), mean=mean, variance=sd**2, rows=(0,))
+
+
+def predicted(*points: float, half: float = 0.1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    point = np.array(points)
+    return point, point - half, point + half
+
+
+def test_equal_variances_meet_in_the_middle() -> None:
+    half = 0.1
+    pooled = pool(*predicted(0.2, half=half), whole=[cell(0.0, half / Z90)], siblings=[()])
+    assert pooled.point[0] == pytest.approx(0.1)
+    assert pooled.evidence_weight[0] == pytest.approx(0.5)
+    assert pooled.upper[0] - pooled.lower[0] == pytest.approx(2 * half / math.sqrt(2))
+
+
+def test_without_evidence_the_prediction_stands() -> None:
+    point, lower, upper = predicted(0.2, 0.3)
+    pooled = pool(point, lower, upper, whole=[None, None], siblings=[(), ()])
+    assert (pooled.point == point).all()
+    assert (pooled.lower == lower).all()
+    assert (pooled.upper == upper).all()
+    assert not pooled.evidence_weight.any()
+
+
+@given(st.floats(-0.2, 1), st.floats(0.001, 0.5), st.floats(-0.2, 1), st.floats(0.001, 0.5))
+def test_the_pooled_loss_lies_between_and_is_surer_than_both(mean: float, sd: float, point: float, half: float) -> None:
+    pooled = pool(*predicted(point, half=half), whole=[cell(mean, sd)], siblings=[()])
+    assert min(mean, point) - 1e-9 <= pooled.point[0] <= max(mean, point) + 1e-9
+    assert pooled.upper[0] - pooled.lower[0] <= 2 * min(half, Z90 * sd) * (1 + 1e-6)
+
+
+def test_evidence_for_the_parts_carries_over_to_the_whole() -> None:
+    # Predicted 0.10 for the weights, 0.10 for the cache, 0.20 for both; a sure measurement says the weights cost nothing.
+    whole = [cell(0.0, 1e-6), None, None]
+    pooled = pool(*predicted(0.1, 0.1, 0.2), whole=whole, siblings=[(), (), (0, 1)])
+    assert pooled.point[2] == pytest.approx(0.1, abs=1e-4)
+    assert pooled.upper[2] - pooled.lower[2] == pytest.approx(0.2 / math.sqrt(2), rel=1e-3)
+    assert pooled.parts[2] == (whole[0],)
+    assert pooled.evidence_weight[2] == 0
+
+
+def test_the_very_recipe_counts_before_its_parts() -> None:
+    whole = [cell(0.0, 0.01), None, cell(0.5, 0.01)]
+    pooled = pool(*predicted(0.1, 0.1, 0.2), whole=whole, siblings=[(), (), (0, 1)])
+    assert pooled.point[2] > 0.4
+    assert pooled.parts[2] == ()
+
+
+def test_rows_of_one_source_share_its_error() -> None:
+    columns = {
+        "recipe_key": np.array(["a", "a", "a"], dtype=object),
+        "source": np.array(["x", "x", "y"], dtype=object),
+        "loss": np.array([0.0, 0.2, 0.3]),
+        "loss_se": np.array([0.02, 0.02, 0.02]),
+    }
+    found = make_cells(columns, floor=0.1, share=0.0)["a"]
+    precision_x, precision_y = 1 / (0.02**2 / 2 + 0.01), 1 / (0.02**2 + 0.01)
+    assert found.mean == pytest.approx((0.1 * precision_x + 0.3 * precision_y) / (precision_x + precision_y))
+    assert found.variance == pytest.approx(1 / (precision_x + precision_y))
+    assert found.rows == (0, 1, 2)
+
+
+def test_unknown_item_noise_is_not_taken_for_none() -> None:
+    columns = {
+        "recipe_key": np.array(["a"], dtype=object),
+        "source": np.array(["x"], dtype=object),
+        "loss": np.array([0.1]),
+        "loss_se": np.array([math.nan]),
+    }
+    assert make_cells(columns, floor=0.0, share=0.0)["a"].variance == pytest.approx(UNKNOWN_ITEM_SE**2)
+
+
+def test_source_deviation_grows_with_the_loss() -> None:
+    assert source_deviation(-0.2, floor=0.01, share=0.1) == pytest.approx(0.03)
