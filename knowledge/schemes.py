@@ -192,9 +192,9 @@ def parse_scheme(text: str) -> QuantScheme:
         InvalidSchemeError: the text is no scheme name; the message shows the forms.
     """
     name = text.strip().lower().replace("_gguf", "")
-    name, _, kv_text = name.partition("-kv") if "-kv" in name else (name, "", "")
     kv: QuantArgs | None = None
-    if kv_text:
+    if "-kv" in name:
+        name, _, kv_text = name.partition("-kv")
         kv = _parse_kv(f"kv{kv_text}", text)
     elif "-kivi" in name:
         name, _, rest = name.partition("-kivi")
@@ -214,6 +214,8 @@ def parse_kv(text: str) -> QuantArgs | None:
 
 
 def _parse_weights(name: str, text: str) -> QuantScheme:
+    if re.fullmatch(r"[it]?q\d_\w+(-pure)?", name):  # llama.cpp's own names, as people write them
+        name = f"gguf:{name}"
     if ":" in name:
         return _parse_file_type(name, text)
     if found := _INT.match(name):
@@ -246,7 +248,7 @@ def _parse_plain(dtype: str, found: re.Match[str], text: str) -> tuple[QuantArgs
         elif part == "block" and dtype == "fp" and "strategy" not in args:
             args |= {"strategy": "block", "group_size": 128}
             activation_options.append("ag128")
-        elif part in ("sym", "asym") and "symmetric" not in args:
+        elif part in ("sym", "asym") and dtype == "int" and "symmetric" not in args:
             args["symmetric"] = part == "sym"
         elif part == "dq" and dtype == "nf":
             args["type_name"] = "double_quant"
@@ -254,8 +256,8 @@ def _parse_plain(dtype: str, found: re.Match[str], text: str) -> tuple[QuantArgs
             activation_options.append(part)
         else:
             raise _unreadable(text, part)
-    if dtype in _BLOCK_GROUP or (dtype == "fp" and bits == 4):
-        args = {"strategy": "group", "group_size": _BLOCK_GROUP.get(dtype, 64)} | args
+    if "strategy" not in args and (dtype in _BLOCK_GROUP or (dtype == "fp" and bits == 4)):
+        args |= {"strategy": "group", "group_size": _BLOCK_GROUP.get(dtype, 64)}
     weights = QuantArgs(num_bits=bits, dtype=dtype, **args)  # type: ignore[arg-type]
     a_dtype = found["adtype"] or (dtype if dtype in _ACTIVATION_DTYPES else "int")
     return weights, _activations(a_bits, a_dtype, activation_options, weights)
@@ -274,8 +276,8 @@ def _activations(bits: float, dtype: str, options: list[str], weights: QuantArgs
         strategy, dynamic = option[1:], option == "atensor"
         return QuantArgs(num_bits=bits, dtype=dtype, strategy=strategy, dynamic=dynamic)  # type: ignore[arg-type]
     if dtype in ("mxint", "mxfp", "nvfp") and weights:
-        group = _BLOCK_GROUP.get(dtype, weights.group_size or 32)
-        return QuantArgs(num_bits=bits, dtype=dtype, strategy="group", group_size=group, dynamic=True)  # type: ignore[arg-type]
+        size = _BLOCK_GROUP.get(dtype, weights.group_size or 32)
+        return QuantArgs(num_bits=bits, dtype=dtype, strategy="group", group_size=size, dynamic=True)  # type: ignore[arg-type]
     return QuantArgs(num_bits=bits, dtype=dtype, strategy="token", dynamic=True)  # type: ignore[arg-type]
 
 
@@ -311,6 +313,8 @@ def _parse_kv(name: str, text: str) -> QuantArgs | None:
         if found["type"] not in _KV_BLOCK_TYPES:
             raise _unreadable(text, name)
         bits = float(re.sub(r"\D", "", found["type"].split("_")[0]))
+        if found["type"] == "q8_kv":  # one scale for a row, the key of one token
+            return QuantArgs(num_bits=bits, strategy="row", dynamic=True, type_name="q8_kv")
         return QuantArgs(num_bits=bits, strategy="group", group_size=32, dynamic=True, type_name=found["type"])
     if found["float"]:
         dtype = found["float"]
@@ -319,8 +323,9 @@ def _parse_kv(name: str, text: str) -> QuantArgs | None:
         return QuantArgs(num_bits=float(found["fbits"]), dtype=dtype, strategy=strategy, group_size=group, dynamic=True)  # type: ignore[arg-type]
     if found["kivi"]:
         group_size = int(found["kgroup"] or 32)
+        bits = float(found["kivi"])
         return QuantArgs(
-            num_bits=float(found["kivi"]), strategy="group", group_size=group_size, symmetric=False, dynamic=True, type_name="kivi"
+            num_bits=bits, strategy="group", group_size=group_size, symmetric=False, dynamic=True, type_name="kivi"
         )
     bits = float(found["bits"])
     if bits == UNQUANTIZED_BITS:
@@ -335,7 +340,8 @@ def _weights_name(scheme: QuantScheme) -> str:
         return scheme.file_type
     weights, activations = scheme.weights, scheme.activations
     if weights is None:
-        return f"w16a{_num(scheme.a_bits)}" + _activation_suffix(activations, None)
+        stem = "w16afp" if activations and activations.dtype == "fp" else "w16a"
+        return f"{stem}{_num(scheme.a_bits)}" + _activation_suffix(activations, None)
     bits, dtype = _num(weights.num_bits), weights.dtype
     a_dtype = activations.dtype if activations else dtype
     if dtype in ("codebook", "binary"):
@@ -345,7 +351,8 @@ def _weights_name(scheme: QuantScheme) -> str:
     elif a_dtype != dtype:
         stem = f"{dtype}{bits}aint{_num(scheme.a_bits)}"
     else:
-        default_a = {"fp": 16 if bits == "4" else 8, "mxfp": weights.num_bits, "nvfp": weights.num_bits}.get(dtype, UNQUANTIZED_BITS)
+        own = {"fp": 16 if bits == "4" else 8, "mxfp": weights.num_bits, "nvfp": weights.num_bits}
+        default_a = own.get(dtype, UNQUANTIZED_BITS)
         stem = f"{dtype}{bits}" + ("" if scheme.a_bits == default_a else f"a{_num(scheme.a_bits)}")
     own_group = _BLOCK_GROUP.get(dtype) or (64 if dtype == "fp" and bits == "4" else None)
     if weights.strategy == "group" and weights.group_size != own_group:

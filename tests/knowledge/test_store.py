@@ -1,0 +1,321 @@
+"""The store: built from truth, published at once, rebuilt from any damage, never losing what is the user's."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from knowledge.errors import StoreError, UnknownNameError
+from knowledge.evidence import COLUMNS, EFFICIENCY_COLUMNS
+from knowledge.store import KEPT_SNAPSHOTS, KnowledgeStore, home, open_store, rebuild, store_info, truth_version, write_parquet
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder with a snapshot and a record of the user's."""
+    folder = tmp_path_factory.mktemp("built")
+    (folder / "runs").mkdir()
+    (folder / "runs" / "mine.json").write_text("{}", encoding="utf-8")
+    open_store(folder).close()
+    return folder
+
+
+@pytest.fixture
+def folder(built: Path, tmp_path: Path) -> Path:
+    """A copy of that home folder which a test may break."""
+    copy = tmp_path / "home"
+    shutil.copytree(built, copy)
+    return copy
+
+
+def _snapshots(folder: Path) -> list[Path]:
+    return sorted((folder / "snapshots").glob("store-*.duckdb"))
+
+
+def _count(store: KnowledgeStore) -> int:
+    return int(store.rows("SELECT count(*) FROM evidence")[0][0])
+
+
+def _in_memory(tmp_path: Path) -> KnowledgeStore:
+    """A store under a home folder that cannot exist, below a file."""
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    return open_store(tmp_path / "file" / "home")
+
+
+def test_home_is_the_variable_or_the_platform_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("QADVISOR_HOME", str(tmp_path / "elsewhere"))
+    assert home() == tmp_path / "elsewhere"
+    monkeypatch.delenv("QADVISOR_HOME")
+    assert home().name == "qadvisor"
+
+
+def test_first_use_builds_and_later_uses_open(tmp_path: Path) -> None:
+    with open_store(tmp_path / "a" / "b") as first:
+        assert _count(first) > 20_000
+        assert first.warnings == ()
+    with open_store(tmp_path / "a" / "b") as second:
+        assert (second.version, second.snapshot) == (first.version, first.snapshot)
+    assert _snapshots(tmp_path / "a" / "b") == [first.snapshot]
+    assert json.loads((tmp_path / "a" / "b" / "current").read_text(encoding="utf-8"))["version"] == first.version
+
+
+def test_tables_have_the_documented_columns(built: Path) -> None:
+    with open_store(built) as store:
+        for table, columns in (("evidence", COLUMNS), ("efficiency", EFFICIENCY_COLUMNS)):
+            found = store.rows(f"SELECT column_name, column_type FROM (DESCRIBE {table})")
+            assert dict(found) == columns
+        assert store.rows("SELECT version FROM meta") == [(store.version,)]
+
+
+def test_version_follows_the_truth_and_nothing_else(tmp_path: Path) -> None:
+    empty = truth_version(tmp_path)
+    assert empty == truth_version(tmp_path / "missing")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "notes.txt").write_text("not a record", encoding="utf-8")
+    assert truth_version(tmp_path) == empty
+    record = tmp_path / "runs" / "one.json"
+    record.write_text("{}", encoding="utf-8")
+    with_record = truth_version(tmp_path)
+    assert with_record != empty
+    os.utime(record, (1, 1))
+    assert truth_version(tmp_path) == with_record, "the time of a file is not its content"
+    record.write_text("[]", encoding="utf-8")
+    assert truth_version(tmp_path) not in (empty, with_record)
+
+
+def test_new_truth_gives_a_new_snapshot(folder: Path) -> None:
+    before = _snapshots(folder)
+    (folder / "runs" / "one.json").write_text("{}", encoding="utf-8")
+    with open_store(folder) as store:
+        assert store.snapshot not in before
+    assert (folder / "runs" / "one.json").read_text(encoding="utf-8") == "{}"
+
+
+def _pointer(**changes: object) -> object:
+    def change(folder: Path) -> None:
+        path = folder / "current"
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+    return change
+
+
+def _write(name: str, content: bytes) -> object:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def _flip_byte(folder: Path) -> None:
+    path = _snapshots(folder)[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda folder: (folder / "current").unlink(), id="pointer missing"),
+        pytest.param(_write("current", b""), id="pointer empty"),
+        pytest.param(_write("current", b"\xff\xfe not json"), id="pointer not text"),
+        pytest.param(_write("current", b"[1, 2]"), id="pointer not an object"),
+        pytest.param(_pointer(version="0" * 16), id="pointer to another version"),
+        pytest.param(_pointer(file="../../etc/passwd"), id="pointer to a foreign file"),
+        pytest.param(_pointer(file=None), id="pointer to nothing"),
+        pytest.param(_pointer(sha256="0" * 64), id="checksum wrong"),
+        pytest.param(lambda folder: _snapshots(folder)[0].unlink(), id="snapshot missing"),
+        pytest.param(lambda folder: _snapshots(folder)[0].write_bytes(b"garbage" * 100), id="snapshot garbage"),
+        pytest.param(lambda folder: os.truncate(_snapshots(folder)[0], 5000), id="snapshot cut short"),
+        pytest.param(_flip_byte, id="one byte wrong"),
+    ],
+)
+def test_any_damage_is_repaired_from_truth(folder: Path, damage) -> None:
+    damage(folder)
+    with open_store(folder) as store:
+        assert _count(store) > 20_000
+        assert store.warnings == ()
+        assert store.snapshot is not None
+    with open_store(folder) as again:
+        assert again.snapshot == store.snapshot, "what was repaired is used"
+    assert (folder / "runs" / "mine.json").read_text(encoding="utf-8") == "{}"
+
+
+def test_only_own_old_snapshots_are_removed(folder: Path) -> None:
+    kept = [folder / "snapshots" / name for name in ("mine.duckdb", "store-notes.txt", "store-1.duckdb")]
+    for path in kept:
+        path.write_bytes(b"mine")
+    stale = folder / "snapshots" / f"building-{'0' * 32}.duckdb"
+    running = folder / "snapshots" / f"building-{'1' * 32}.duckdb"
+    for path in (stale, running):
+        path.write_bytes(b"half")
+    os.utime(stale, (1, 1))
+    for number in range(KEPT_SNAPSHOTS + 2):
+        old = folder / "snapshots" / f"store-{number:016x}-{number:012x}.duckdb"
+        old.write_bytes(b"old")
+        os.utime(old, (1000 + number, 1000 + number))
+    info = rebuild(folder)
+    assert all(path.read_bytes() == b"mine" for path in kept)
+    assert not stale.exists()
+    assert running.exists()
+    own = [path for path in _snapshots(folder) if path not in kept]
+    assert len(own) == KEPT_SNAPSHOTS
+    assert info.snapshot in own
+
+
+def test_home_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
+    with _in_memory(tmp_path) as store:
+        assert _count(store) > 20_000
+        assert store.snapshot is None
+        assert "cannot hold the knowledge base" in store.warnings[0]
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "not a folder"
+
+
+def test_read_only_home(read_only_folder: Path) -> None:
+    with open_store(read_only_folder) as store:
+        assert _count(store) > 20_000
+        assert store.snapshot is None
+        assert store.warnings
+
+
+def test_memory_and_file_hold_the_same(built: Path, tmp_path: Path) -> None:
+    with open_store(built) as file, _in_memory(tmp_path) as memory:
+        for table in ("evidence", "efficiency", "sources"):
+            question = f"SELECT count(*), bit_xor(hash({table})) FROM {table}"
+            assert file.rows(question) == memory.rows(question)
+
+
+def test_rebuild_by_hand(folder: Path) -> None:
+    before = _snapshots(folder)[0].stat().st_mtime_ns
+    info = rebuild(folder)
+    assert info.home == folder
+    assert info.snapshot is not None
+    assert info.snapshot.stat().st_mtime_ns > before
+    assert info == store_info(folder)
+    assert info.size_bytes == info.snapshot.stat().st_size
+    assert info.rows["evidence"] > 20_000
+
+
+def test_rebuild_says_why_it_cannot(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(StoreError, match="cannot build the knowledge base in") as caught:
+        rebuild(tmp_path / "file" / "home")
+    assert "QADVISOR_HOME" in (caught.value.hint or "")
+
+
+FORBIDDEN = [
+    "SELECT * FROM read_csv('{file}')",
+    "SELECT * FROM read_text('{file}')",
+    "SELECT * FROM '{file}'",
+    "SELECT * FROM glob('{folder}/*')",
+    "COPY evidence TO '{folder}/stolen.csv'",
+    "ATTACH '{folder}/other.duckdb'",
+    "EXPORT DATABASE '{folder}/stolen'",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "SET enable_external_access = true",
+    "SET lock_configuration = false",
+    "PRAGMA threads = 8",
+]
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN)
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_no_statement_reaches_files_or_settings(built: Path, tmp_path: Path, place: str, statement: str) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_text("a\n1\n", encoding="utf-8")
+    text = statement.format(file=secret, folder=tmp_path)
+    with open_store(built) if place == "file" else _in_memory(tmp_path) as store, store.sandbox() as sandbox:
+        for connection in (store.connection, sandbox):
+            with pytest.raises(duckdb.Error):
+                connection.execute(text)
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["secret.csv"], ["file", "secret.csv"])
+
+
+def test_the_file_is_read_only(built: Path) -> None:
+    with open_store(built) as store, pytest.raises(duckdb.Error, match="read-only"):
+        store.connection.execute("DELETE FROM evidence")
+
+
+def test_temporary_tables_live_in_their_own_connection(built: Path) -> None:
+    with open_store(built) as store:
+        with store.sandbox() as sandbox:
+            sandbox.execute("CREATE TEMP TABLE candidate AS SELECT 4 AS w_bits")
+            joined = "SELECT count(*) FROM candidate JOIN evidence USING (w_bits)"
+            assert sandbox.execute(joined).fetchone() > (1000,)
+            with pytest.raises(duckdb.CatalogException, match="candidate"):
+                store.connection.execute("SELECT * FROM candidate")
+        store.connection.execute("CREATE TEMP TABLE candidate AS SELECT 1 AS one")
+        assert store.rows("SELECT one FROM candidate") == [(1,)]
+
+
+def test_sources_can_be_left_out_by_licence(built: Path) -> None:
+    with open_store(built) as store, open_store(built, exclude_licences=["none stated", "CC-BY-NC-4.0"]) as fewer:
+        licences = {row[0] for row in fewer.rows("SELECT licence FROM evidence UNION SELECT licence FROM sources")}
+        assert "Apache-2.0" in licences
+        assert not licences & {"none stated", "CC-BY-NC-4.0"}
+        with fewer.sandbox() as sandbox:
+            assert sandbox.execute("SELECT count(*) FROM evidence").fetchone() == (_count(fewer),)
+        left = "SELECT count(*) FROM evidence WHERE licence NOT IN ('none stated', 'CC-BY-NC-4.0')"
+        assert _count(fewer) == store.rows(left)[0][0] < _count(store)
+
+
+def test_unknown_licence_lists_the_known_ones(built: Path) -> None:
+    with pytest.raises(UnknownNameError, match="unknown licence 'Apache'") as caught:
+        open_store(built, exclude_licences=["Apache"])
+    assert "Apache-2.0" in (caught.value.allowed or [])
+
+
+def test_null_is_nan_or_none(built: Path) -> None:
+    with open_store(built) as store:
+        found = store.columns(
+            "SELECT * FROM (VALUES (1, 1.5, 'a', true), (NULL, NULL, NULL, NULL)) AS t (whole, number, word, truth)"
+            " ORDER BY whole"
+        )
+    assert np.isnan(found["whole"][1])
+    assert np.isnan(found["number"][1])
+    assert found["word"].tolist() == ["a", None]
+    assert found["truth"].tolist() == [True, None]
+
+
+_OPEN = """
+from knowledge.store import open_store
+with open_store() as store:
+    print(store.rows("SELECT count(*) FROM evidence")[0][0], store.warnings)
+"""
+
+
+def test_many_first_uses_at_once(tmp_path: Path) -> None:
+    environment = os.environ | {"QADVISOR_HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", _OPEN], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    results = [(process.communicate(timeout=60), process.returncode) for process in running]
+    assert [code for _, code in results] == [0] * 4, results
+    assert len({out for (out, _), _ in results}) == 1
+    assert results[0][0][0].endswith("()\n")
+    info = store_info(tmp_path / "home")
+    assert info.snapshot in _snapshots(tmp_path / "home")
+    assert not list((tmp_path / "home" / "snapshots").glob("building-*"))
+
+
+def test_written_parquet_reads_back(tmp_path: Path, built: Path) -> None:
+    columns = {"name": "VARCHAR", "number": "DOUBLE", "whole": "INTEGER", "truth": "BOOLEAN"}
+    rows = [
+        ["plain", 0.1, 1, True],
+        ['quote " comma , line\nend', None, None, None],
+        ["", 1e-9, -3, False],
+        [None, 2.0, 0, True],
+    ]
+    path = tmp_path / "table.parquet"
+    for _ in range(2):  # replaces what is there
+        write_parquet(path, columns, rows)
+    with duckdb.connect() as connection:
+        assert [list(row) for row in connection.from_parquet(str(path)).fetchall()] == rows
+    assert [item.name for item in tmp_path.iterdir()] == ["table.parquet"]
