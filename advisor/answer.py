@@ -183,8 +183,8 @@ class Recommendation:
             "status": self.status,
             "request": dict(self.request),
             "model": dict(self.model),
-            "recommendations": [_option_dict(option) for option in self.recommendations],
-            "rejected": [_slots(rejection) for rejection in self.rejected],
+            "recommendations": [option_dict(option) for option in self.recommendations],
+            "rejected": [slots(rejection) for rejection in self.rejected],
             "n_candidates": self.n_candidates,
             "changes": list(self.changes),
             "notes": list(self.notes),
@@ -212,28 +212,30 @@ def round_floats(value: Any) -> Any:
     return value
 
 
-def _slots(value: Any) -> dict[str, Any]:
+def slots(value: Any) -> dict[str, Any]:
+    """The fields of a value type by name."""
     return {name: getattr(value, name) for name in value.__slots__}
 
 
-def _option_dict(option: Option) -> dict[str, Any]:
-    document = _slots(option)
-    document["memory"] = _slots(option.memory) | {"parts": [_slots(part) for part in option.memory.parts]}
+def option_dict(option: Option) -> dict[str, Any]:
+    """An option as the JSON contract has it."""
+    document = slots(option)
+    document["memory"] = slots(option.memory) | {"parts": [slots(part) for part in option.memory.parts]}
     document["quality"] = _quality_dict(option.quality)
-    document["rules"] = [_slots(rule) for rule in option.rules]
-    document["evidence"] = [_slots(row) for row in option.evidence]
+    document["rules"] = [slots(rule) for rule in option.rules]
+    document["evidence"] = [slots(row) for row in option.evidence]
     return document
 
 
 def _quality_dict(quality: Quality) -> dict[str, Any]:
     by_task = []
     for task in quality.by_task:
-        entry = _slots(task)
+        entry = slots(task)
         loss = entry.pop("loss")
         entry |= {quality.kind: loss.point, "lower": loss.lower, "upper": loss.upper}
-        entry["predicted"] = _slots(task.predicted)
-        entry["direct"] = _slots(task.direct) if task.direct else None
+        entry["predicted"] = slots(task.predicted)
+        entry["direct"] = slots(task.direct) if task.direct else None
         by_task.append(entry)
-    document = _slots(quality)
+    document = slots(quality)
     loss, kind = document.pop("loss"), document.pop("kind")
     return {kind: loss.point, "lower": loss.lower, "upper": loss.upper} | document | {"by_task": by_task}

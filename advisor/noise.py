@@ -8,6 +8,7 @@ symmetries on one axis, and falls with every bit and every shorter group. Real t
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 
 CLEAN = -24.0
 """Level of a tensor that is left at 16 bits; its damage is exactly zero whatever this figure."""
@@ -93,7 +94,7 @@ def _gaussian_range(length: float, reference: float) -> float:
 
 def _float_noise(bits: float) -> float:
     """Noise of a floating-point code, straight between the simulated ones."""
-    for (more, low), (less, high) in zip(_FLOAT_NOISE, _FLOAT_NOISE[1:], strict=False):
+    for (more, low), (less, high) in pairwise(_FLOAT_NOISE):
         if bits >= less:
             return low + (high - low) * (more - min(bits, more)) / (more - less)
     return _FLOAT_NOISE[-1][1]

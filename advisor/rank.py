@@ -2,12 +2,14 @@
 
 The order is decided in three steps, all of them visible in the answer:
 
-1. **Tier.** A candidate that a strong rule says to avoid, or that misses what a rule requires, ranks behind every
-   candidate that no strong rule speaks against. Weaker advice never moves a candidate across a measured difference.
+1. **Tier.** First those that nothing strong speaks against; then those that a strong rule says to avoid, or that miss what a
+   rule requires; then those that are expected to break (`BROKEN_LOSS`) or whose estimate is an extrapolation. Weaker
+   advice never moves a candidate across a measured difference.
 2. **Objective.** `quality`: least loss. `memory`: least bytes within the tolerated loss. `speed`: fewest bytes moved per
    token within the tolerated loss, formats with a kernel known to be slow last. `balanced`: among those whose loss is
    within the tolerance of the best, the fewest bytes moved per token.
-3. **Ties.** Weak advice to avoid, then advice to prefer, then the smaller loss, then the order of the candidates.
+3. **Ties.** Weak advice to avoid, then advice to prefer, then the surer estimate (the smaller upper bound), then the choice
+   of engines, then the order of the candidates.
 """
 
 from collections.abc import Sequence
@@ -23,8 +25,19 @@ Bools = npt.NDArray[np.bool_]
 LOSS_TOLERANCE = 0.01
 """Losses closer than this (share of above-chance performance, or nats) are equal to a user, whatever the noise."""
 
-_SAME_SPEED = 0.02
-"""Bytes moved per token closer than this share are one speed: no engine's timing tells them apart."""
+LARGEST_TOLERANCE = 0.02
+"""However noisy the tests of a task are, they give no leave to lose more than this for speed."""
+
+BROKEN_LOSS = 0.25
+"""A recipe expected to lose a quarter of what the model can do is no answer while anything else is: no study recommends
+one (in Li et al. 2024 the settings that they rule out, W2, W4A4 and KV2, lose more, those that they recommend below 0.05)."""
+
+_SAME_SPEED = 0.10
+"""Bytes moved per token closer than this share are one speed: timings follow bytes no closer (ai-dynamo/aiconfigurator@095f58a
+reports 7 to 15 % error for measured kernels interpolated)."""
+
+_BOUND_STEP = 0.01
+"""Upper bounds closer than this are equal: they are estimates themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +46,12 @@ class Scores:
 
     loss: Floats
     """Pooled estimate of the loss."""
+    upper: Floats
+    """Its upper bound."""
+    extrapolated: Bools
+    """The evidence holds nothing like the candidate."""
+    engines: Ints
+    """How many engines run it."""
     total_bytes: Ints
     """Memory at the requested context and batch."""
     moved_bytes: Floats
@@ -56,28 +75,44 @@ def rank(scores: Scores, allowed: Bools, objective: str, *, noise_floor: float) 
         noise_floor: standard error of one measured loss on the task; smaller differences are ties.
     """
     order: list[int] = []
-    for tier in (False, True):
-        members = np.flatnonzero(allowed & (scores.strong_avoid == tier))
+    doubtful = scores.extrapolated | (scores.loss >= BROKEN_LOSS)
+    tiers = 2 * doubtful.astype(np.int64) + scores.strong_avoid
+    for tier in range(4):
+        members = np.flatnonzero(allowed & (tiers == tier))
         if len(members):
-            order += _rank_tier(scores, members, objective, max(LOSS_TOLERANCE, noise_floor))
+            order += _rank_tier(scores, members, objective, tie_width(noise_floor))
     return np.array(order, dtype=np.int64)
+
+
+def tie_width(noise_floor: float) -> float:
+    """How far from the best a loss may be to count as equal: the noise floor, held between the two tolerances."""
+    return min(max(LOSS_TOLERANCE, noise_floor), LARGEST_TOLERANCE)
 
 
 def _rank_tier(scores: Scores, members: Ints, objective: str, tolerance: float) -> list[int]:
     loss, weak, prefer = scores.loss[members], scores.weak_avoid[members], -scores.prefer[members]
     total = scores.total_bytes[members]
-    moved = _speed_classes(scores.moved_bytes[members])
-    slow = scores.slow_kernel[members]
+    # Beyond the tolerance the loss decides, in steps of the tolerance, so that runners-up are ordered alike.
+    behind = np.floor((loss - loss.min()) / tolerance)
+    moved = _speed_classes(scores.moved_bytes[members], behind == 0)
+    slow, engines = scores.slow_kernel[members], -scores.engines[members]
+    bound = np.floor(scores.upper[members] / _BOUND_STEP)
     if objective == "quality":
-        keys: Sequence[npt.NDArray[np.generic]] = (_loss_classes(loss, LOSS_TOLERANCE / 10), weak, prefer, moved, total, loss)
+        keys: Sequence[npt.NDArray[np.generic]] = (
+            _loss_classes(loss, LOSS_TOLERANCE / 10),
+            weak,
+            prefer,
+            bound,
+            moved,
+            engines,
+            loss,
+        )
     elif objective == "memory":
-        keys = (total, weak, prefer, loss)
+        keys = (total, weak, prefer, bound, engines, loss)
     elif objective == "speed":
-        keys = (slow, moved, weak, prefer, loss, total)
+        keys = (slow, moved, weak, prefer, bound, engines, loss)
     else:
-        # Beyond the tolerance the loss decides, in steps of the tolerance, so that runners-up are ordered alike.
-        behind = np.floor(np.maximum(loss - loss.min(), 0.0) / tolerance)
-        keys = (behind, np.minimum(weak, 1), slow, moved, prefer, loss, total)
+        keys = (behind, np.minimum(weak, 1), slow, moved, prefer, bound, engines, loss)
     return [int(i) for i in members[np.lexsort(tuple(reversed([*keys, members])))]]
 
 
@@ -86,9 +121,14 @@ def _loss_classes(loss: Floats, step: float) -> Ints:
     return np.floor((loss - loss.min()) / step).astype(np.int64)
 
 
-def _speed_classes(moved: Floats) -> Ints:
-    """Bytes moved as classes of about 2 %, so that ties go to what the rules prefer and to the smaller loss."""
-    return np.floor(np.log(np.maximum(moved, 1.0)) / np.log1p(_SAME_SPEED)).astype(np.int64)
+def _speed_classes(moved: Floats, nearest: Bools) -> Ints:
+    """Bytes moved as classes of one speed, so that ties go to what the rules prefer and to the surer estimate.
+
+    The classes are counted from the fewest bytes among the candidates within the tolerance, so that no border runs just
+    beside the one that would win.
+    """
+    start = np.log(np.maximum(moved[nearest].min(), 1.0))
+    return np.floor((np.log(np.maximum(moved, 1.0)) - start) / np.log1p(_SAME_SPEED)).astype(np.int64)
 
 
 def pareto_front(loss: Floats, total_bytes: Ints, moved_bytes: Floats, allowed: Bools) -> Bools:

@@ -140,7 +140,9 @@ def load_requests(path: Path) -> list[AdviceRequest]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidRequestError(f"cannot read the request file {path}: {error}", given=str(path), allowed="a YAML file") from error
+        raise InvalidRequestError(
+            f"cannot read the request file {path}: {error}", given=str(path), allowed="a YAML file"
+        ) from error
     entries = content if isinstance(content, list) else [content]
     if not entries or not all(isinstance(entry, dict) for entry in entries):
         raise InvalidRequestError(

@@ -295,6 +295,10 @@ def _state_elements(spec: ModelSpec, state: StateSpec) -> int:
         key_heads, value_heads, key_dim, value_dim = (int(size or 0) for size in sizes)
         tail = (state.conv - 1) * (2 * key_heads * key_dim + value_heads * value_dim)
         return tail + value_heads * key_dim * value_dim
+    if state.kind == "shortconv":  # LFM2 keeps the convolution's tail and nothing else
+        if state.inner is None:
+            raise _missing(spec, "the width of the short convolution")
+        return (state.conv - 1) * state.inner
     if state.inner is None or state.state is None:
         raise _missing(spec, "inner width and size of the recurrent state")
     # Only Mamba-2 sends B and C, per group, through the convolution.

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from advisor.rank import Scores, distinct, pareto_front, rank
+from advisor.rank import BROKEN_LOSS, Scores, distinct, pareto_front, rank
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -14,6 +14,9 @@ def scores(rows: list[dict[str, float]]) -> Scores:
 
     return Scores(
         loss=column("loss", float),
+        upper=column("upper", float),
+        extrapolated=column("extrapolated", bool),
+        engines=column("engines", int),
         total_bytes=column("total", int),
         moved_bytes=column("moved", float),
         slow_kernel=column("slow", bool),
@@ -40,6 +43,11 @@ SMALL = {"loss": 0.03, "total": 4, "moved": 4e9}
         ("balanced", [BIG, MIDDLE | {"strong": 1}, SMALL], [0, 2, 1]),
         ("balanced", [MIDDLE, MIDDLE | {"prefer": 1}], [1, 0]),
         ("quality", [BIG | {"strong": 1}, SMALL], [1, 0]),
+        ("quality", [BIG | {"extrapolated": 1}, SMALL], [1, 0]),
+        ("quality", [SMALL | {"extrapolated": 1}, BIG | {"strong": 1}], [1, 0]),
+        ("quality", [BIG | {"strong": 1}, SMALL | {"loss": 0.3}], [0, 1]),
+        ("balanced", [MIDDLE | {"upper": 0.4}, MIDDLE | {"upper": 0.1, "moved": 8.01e9}], [1, 0]),
+        ("balanced", [MIDDLE | {"engines": 1}, MIDDLE | {"engines": 4}], [1, 0]),
     ],
 )
 def test_order(objective: str, rows: list[dict[str, float]], expected: list[int]) -> None:
@@ -47,10 +55,14 @@ def test_order(objective: str, rows: list[dict[str, float]], expected: list[int]
 
 
 def test_a_larger_noise_floor_lets_the_smaller_recipe_win() -> None:
-    rows = [BIG, SMALL]
+    rows = [BIG, SMALL | {"loss": 0.015}]
     everything = np.ones(2, bool)
     assert rank(scores(rows), everything, "balanced", noise_floor=0.01)[0] == 0
-    assert rank(scores(rows), everything, "balanced", noise_floor=0.05)[0] == 1
+    assert rank(scores(rows), everything, "balanced", noise_floor=0.02)[0] == 1
+
+
+def test_noise_gives_no_leave_to_lose_more_than_the_largest_tolerance() -> None:
+    assert rank(scores([BIG, SMALL]), np.ones(2, bool), "balanced", noise_floor=0.5)[0] == 0
 
 
 def test_only_allowed_candidates_are_ranked() -> None:
@@ -68,7 +80,7 @@ def test_every_allowed_candidate_is_ranked_once(loss: np.ndarray, objective: str
     table = scores(rows)
     order = rank(table, allowed, objective, noise_floor=0.01)
     assert sorted(order.tolist()) == np.flatnonzero(allowed).tolist()
-    strong = table.strong_avoid[order]
+    strong = table.strong_avoid[order][table.loss[order] < BROKEN_LOSS]
     assert not np.any(strong[:-1] & ~strong[1:]), "a recipe that a strong rule advises against stands before one it does not"
 
 

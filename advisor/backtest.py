@@ -1,0 +1,258 @@
+"""The honest error of the predictor: figures it has not seen, forecast by it and by the baselines, in one run.
+
+Left out are single cells, models (in 16 groups), families, and sources. Scored are rows whose baseline lies more than 10
+points above chance, without AdvGLUE and suspect rows; every (source, model) weighs the root of its number of rows.
+Bounds and their corrections come from other models than those they are judged on. Intervals resample models.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advisor import conformal, training
+from advisor.baselines import BASELINES, untuned_quantile
+from advisor.features import DELTA_NLL, RELATIVE, Floats
+from advisor.fit import BOUND_FOLDS, LEVEL, LeftOut, corrections, left_out, left_out_bounds, novelty_folds
+from advisor.law_fit import make_design
+from advisor.regret import Regret, find_choices, regret
+from advisor.scale import expand, target
+from advisor.scores import Coverage, Interval, Pairs, coverage, make_pairs, pair_order, weighted_mean
+from advisor.training import TrainingSet
+from knowledge.schemes import parse_scheme
+
+Ints = NDArray[np.intp]
+
+SPLITS = ("random cells", "models", "families", "sources")
+"""What is left out together, in the order of `NOVELTIES`, and sources."""
+OURS = "qadvisor"
+MEDIANS = "medians by bits, method, task type"
+_TWO_ERRORS = 2.0
+_NLL_CUT = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One forecast on one split."""
+
+    split: str
+    forecast: str
+    error: Interval
+    """Mean absolute error of the share of above-chance performance lost."""
+    error_usable: Interval
+    """The same where weights have at least 4 bits, activations 8, KV cache 4."""
+    nats: Interval
+    """Mean absolute error of perplexity rises, in nats, where the measured rise is at most 1."""
+    nats_all: Interval
+    """The same over all perplexities, collapsed models included."""
+    order: Interval
+    order_usable: Interval
+    order_significant: Interval
+    """Pairs that differ by more than two standard errors of the difference."""
+    against_ours: Interval
+    """Its error minus ours, row by row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestReport:
+    """All scores of one run."""
+
+    rows: int
+    models: int
+    scores: tuple[Score, ...]
+    coverage: Mapping[str, tuple[Coverage, ...]]
+    """By split, the first entry over all rows."""
+    coverage_untuned: Mapping[str, tuple[Coverage, ...]]
+    """The untuned forest's quantiles, conformalized the same way."""
+    regret: Regret
+    item_noise: float
+    """Mean absolute error that item noise alone would cause, over the same rows and weights."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for JSON."""
+        return asdict(self)
+
+    def score(self, split: str, forecast: str) -> Score:
+        """The scores of one forecast on one split."""
+        return next(score for score in self.scores if score.split == split and score.forecast == forecast)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Bounds of every row, on the scale of losses."""
+
+    lower: Floats
+    upper: Floats
+
+
+def run_backtest(data: TrainingSet | None = None, *, progress: Callable[[str], None] = lambda _: None) -> BacktestReport:
+    """Leave figures out, forecast them, and score the forecasts.
+
+    Args:
+        data: the evidence; default: what is published.
+        progress: told what happens next.
+    """
+    data = data or training.load_training_set()
+    design = make_design(data.features, data.names("source"))
+    folds = dict(zip(SPLITS, (*novelty_folds(data), training.folds_by_name(data.names("source"))), strict=True))
+    views = []
+    for number, split in enumerate(SPLITS):
+        progress(f"law, {split} left out ({len(np.unique(folds[split]))} fits)")
+        views.append(left_out(data, design, folds[split], number if number < 3 else None))
+    progress("bounds")
+    ours = _bounds(data, tuple(views))
+    points = {split: {OURS: view.point} for split, view in zip(SPLITS, views, strict=True)}
+    for split in SPLITS:
+        for name, baseline in BASELINES.items():
+            progress(f"{name}, {split} left out")
+            points[split][name] = _left_out_baseline(data, folds[split], baseline)
+    untuned = {}
+    for split in SPLITS[:3]:
+        progress(f"bounds of the untuned forest, {split} left out")
+        untuned[split] = _untuned_bounds(data, folds[split])
+    progress("scores")
+    return _report(data, points, dict(zip(SPLITS, ours, strict=True)), untuned)
+
+
+def _left_out_baseline(data: TrainingSet, folds: Ints, baseline: Callable[[TrainingSet, Ints, Ints], Floats]) -> Floats:
+    out = np.zeros(len(data))
+    for fold in np.unique(folds):
+        test = np.flatnonzero(folds == fold)
+        out[test] = baseline(data, np.flatnonzero(folds != fold), test)
+    return out
+
+
+def _bounds(data: TrainingSet, views: tuple[LeftOut, ...]) -> tuple[Bounds, ...]:
+    """Corrected bounds of every view; a group of models is corrected on the other groups."""
+    groups = training.folds_of_models(data.names("model"), BOUND_FOLDS)
+    calibrated = views[:3]
+    raw = left_out_bounds(data, calibrated, views, groups)
+    noise, cell = data.tasks.noise(data.features), conformal.cells(data.features)
+    is_nll = data.features.is_nll
+    out = tuple(Bounds(lower=np.zeros(len(data)), upper=np.zeros(len(data))) for _ in views)
+    for group in np.unique(groups):
+        found = corrections(data, raw[:3], np.flatnonzero(groups != group))
+        for view, inner, outer in zip(views, raw, out, strict=True):
+            for (loss, novelty), correction in found.items():
+                rows = np.flatnonzero((groups == group) & (is_nll == (loss == DELTA_NLL)) & (view.novelty == novelty))
+                low, high = conformal.widen(inner.lower[rows], inner.upper[rows], noise[rows], cell[rows], correction)
+                outer.lower[rows], outer.upper[rows] = low, high
+    return tuple(_on_losses(bounds, is_nll, view.point) for bounds, view in zip(out, views, strict=True))
+
+
+def _on_losses(bounds: Bounds, is_nll: NDArray[np.bool_], point: Floats) -> Bounds:
+    lower, upper = np.where(is_nll, expand(bounds.lower), bounds.lower), np.where(is_nll, expand(bounds.upper), bounds.upper)
+    return Bounds(lower=np.minimum(lower, point), upper=np.maximum(upper, point))
+
+
+def _untuned_bounds(data: TrainingSet, folds: Ints) -> Bounds:
+    """Quantiles of the untuned forest, with the correction of our own bounds."""
+    raw = [_left_out_baseline(data, folds, untuned_quantile(share)) for share in (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)]
+    is_nll = data.features.is_nll
+    wanted, lower, upper = target(data.loss, is_nll), target(raw[0], is_nll), target(raw[1], is_nll)
+    groups = training.folds_of_models(data.names("model"), BOUND_FOLDS)
+    noise, cell, models = data.tasks.noise(data.features), conformal.cells(data.features), data.names("model")
+    for group in np.unique(groups):
+        for nll in (False, True):
+            fit = np.flatnonzero((groups != group) & (is_nll == nll) & (data.score_weights > 0))
+            rows = np.flatnonzero((groups == group) & (is_nll == nll))
+            correction = conformal.conformalize(
+                wanted[fit], target(raw[0], is_nll)[fit], target(raw[1], is_nll)[fit], noise[fit], cell[fit], data.weights[fit],
+                models[fit], LEVEL,
+            )  # fmt: skip
+            lower[rows], upper[rows] = conformal.widen(lower[rows], upper[rows], noise[rows], cell[rows], correction)
+    return _on_losses(Bounds(lower=lower, upper=upper), is_nll, (raw[0] + raw[1]) / 2)
+
+
+def _report(
+    data: TrainingSet, points: Mapping[str, Mapping[str, Floats]], ours: Mapping[str, Bounds], untuned: Mapping[str, Bounds]
+) -> BacktestReport:
+    pairs = _pairs(data)
+    scores = tuple(
+        _score(data, pairs, split, name, predicted, by_name[OURS]) for split, by_name in points.items() for name, predicted in by_name.items()
+    )
+    share = ~data.features.is_nll & (data.score_weights > 0)
+    known = share & ~np.isnan(data.loss_se)
+    return BacktestReport(
+        rows=int((data.score_weights > 0).sum()),
+        models=len(set(data.names("model").tolist())),
+        scores=scores,
+        coverage={split: _coverages(data, bounds) for split, bounds in ours.items()},
+        coverage_untuned={split: _coverages(data, bounds) for split, bounds in untuned.items()},
+        regret=_regret(data, points["models"][OURS]),
+        item_noise=float(np.average(np.sqrt(2 / np.pi) * data.loss_se[known], weights=data.score_weights[known])),
+    )
+
+
+def _score(data: TrainingSet, pairs: Pairs, split: str, name: str, predicted: Floats, ours: Floats) -> Score:
+    loss, weights, models = data.loss, data.score_weights, data.names("model")
+    share, usable = ~data.features.is_nll, _usable(data)
+    small = data.features.is_nll & (loss <= _NLL_CUT)
+    error = np.abs(predicted - loss)
+
+    def mean(values: Floats, rows: NDArray[np.bool_]) -> Interval:
+        return weighted_mean(values[rows], weights[rows], models[rows])
+
+    both_usable = usable[pairs.first] & usable[pairs.second]
+    gap = np.abs(loss[pairs.first] - loss[pairs.second])
+    error_of_gap = np.hypot(np.nan_to_num(data.loss_se[pairs.first]), np.nan_to_num(data.loss_se[pairs.second]))
+    return Score(
+        split=split,
+        forecast=name,
+        error=mean(error, share),
+        error_usable=mean(error, share & usable),
+        nats=mean(error, small),
+        nats_all=mean(error, data.features.is_nll),
+        order=pair_order(pairs, loss, predicted, np.ones(len(gap), dtype=bool)),
+        order_usable=pair_order(pairs, loss, predicted, both_usable),
+        order_significant=pair_order(pairs, loss, predicted, gap > _TWO_ERRORS * error_of_gap),
+        against_ours=mean(error - np.abs(ours - loss), share),
+    )
+
+
+def _usable(data: TrainingSet) -> NDArray[np.bool_]:
+    numbers = data.features.numbers
+    return (numbers["w_bits"] >= 4) & (numbers["a_bits"] >= 8) & (numbers["kv_bits"] >= 4)
+
+
+def _groups(data: TrainingSet) -> Ints:
+    """One number for each source x model x task (metric, context, shots, baseline and OneRuler language too)."""
+    names = ("source", "model", "task", "metric", "context", "shots", "baseline")
+    columns = [data.columns[name].tolist() for name in names]
+    columns.append([note if source == "mekala2025" else "" for note, source in zip(data.names("note"), columns[0], strict=True)])
+    numbers: dict[tuple[object, ...], int] = {}
+    rows = (tuple(None if value != value else value for value in row) for row in zip(*columns, strict=True))
+    return np.array([numbers.setdefault(row, len(numbers)) for row in rows], dtype=np.intp)
+
+
+def _pairs(data: TrainingSet) -> Pairs:
+    keep = ~data.features.is_nll & (data.score_weights > 0)
+    return make_pairs(_groups(data), data.loss, keep, data.names("model"))
+
+
+def _regret(data: TrainingSet, predicted: Floats) -> Regret:
+    keep = np.flatnonzero(~data.features.is_nll & (data.score_weights > 0))
+    schemes = {name: parse_scheme(str(name)) for name in set(data.names("scheme").tolist())}
+    bits = np.array([schemes[name].bits_per_weight for name in data.names("scheme")[keep]])
+    method, w_bits = data.names("method")[keep], data.features.numbers["w_bits"][keep]
+    four_bit = np.where(w_bits == 4, np.where(method == "awq", 2.0, np.where(method == "gptq", 1.0, 0.0)), 0.0)
+    choices = find_choices(_groups(data)[keep], bits, data.names("model")[keep])
+    return regret(choices, data.loss[keep], data.loss_se[keep], predicted[keep], four_bit)
+
+
+def _coverages(data: TrainingSet, bounds: Bounds) -> tuple[Coverage, ...]:
+    """Coverage over all scored rows, then by kind of loss, tensor kinds, bits, task type."""
+    scored = data.score_weights > 0
+    labels = {
+        "loss": np.where(data.features.is_nll, DELTA_NLL, RELATIVE).astype(object),
+        "tensors and bits": np.array([conformal.cell_name(int(cell)) for cell in conformal.cells(data.features)], dtype=object),
+        "task type": data.names("task_type"),
+    }
+    arguments = (data.loss, bounds.lower, bounds.upper, data.score_weights, data.names("model"))
+    out = [coverage("all", np.flatnonzero(scored & ~data.features.is_nll), *arguments)]
+    for name, values in labels.items():
+        for value in sorted(set(values[scored].tolist())):
+            out.append(coverage(f"{name}: {value}", np.flatnonzero(scored & (values == value)), *arguments))
+    return tuple(out)

@@ -1,0 +1,89 @@
+"""Entry point of the command `qadvisor`."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from advisor.cli.errors import show_error
+from advisor.cli.groups import LazyGroup, new_app
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+
+def run() -> None:
+    """Run the command line of this process and exit."""
+    sys.exit(main())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; errors are shown, never raised.
+
+    Args:
+        arguments: words after `qadvisor`; those of this process where None.
+    """
+    args, debug = _take_debug(list(sys.argv[1:] if arguments is None else arguments))
+    _make_streams_forgiving()
+    _log_to_stderr(debug=debug)
+    try:
+        code = typer.main.get_command(_app).main(args, prog_name="qadvisor", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:  # the reader (head, less) has gone: nothing to say, and nobody to say it to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    except Exception as error:  # noqa: BLE001 - last line of defence: a user sees one message, not a traceback
+        return show_error(error, as_json="--json" in args, debug=debug)
+
+
+def _take_debug(args: list[str]) -> tuple[list[str], bool]:
+    """The arguments without `--debug`, which may stand before or behind the command, and whether it was there."""
+    end = args.index("--") if "--" in args else len(args)
+    return [word for n, word in enumerate(args) if n >= end or word != "--debug"], "--debug" in args[:end]
+
+
+def _log_to_stderr(*, debug: bool) -> None:
+    """Warnings of the library as lines on stderr, everything with `debug`; only the command line configures logging."""
+    if debug:
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    elif logging.lastResort:
+        logging.lastResort.setFormatter(logging.Formatter("qadvisor: %(message)s"))
+
+
+def _make_streams_forgiving() -> None:
+    """Write a question mark where the terminal's encoding lacks a character, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="replace")
+
+
+_app = new_app(cls=LazyGroup, invoke_without_command=True)
+
+
+@_app.callback()
+def _qadvisor(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and logs; allowed behind any command.")] = False,
+) -> None:
+    """Which bit-width and quantization method to use, what it costs, and the evidence.
+
+    Exit codes: 0 an answer; 2 the request cannot be understood; 3 understood, but nothing satisfies it; 1 anything else.
+    """
+    if version:
+        from advisor.version import TOOL_VERSION
+
+        sys.stdout.write(f"qadvisor {TOOL_VERSION}\n")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")

@@ -1,0 +1,114 @@
+"""`qadvisor rules`: browse the papers' findings, and recompute their claims on the evidence."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from advisor.cli import options, output
+from advisor.cli.groups import ListingGroup, new_app
+from knowledge.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from knowledge.rules import ClaimResult, Rule, RuleCheck
+
+app = new_app(cls=ListingGroup, help="Browse the papers' findings; recompute their claims.")
+
+Effect = Annotated[str | None, typer.Option("--effect", metavar="EFFECT", help="Only refuse, avoid, prefer, …")]
+RuleId = Annotated[str, typer.Argument(metavar="ID", help="Id of a rule, as `qadvisor rules` lists it.")]
+AgainstPredictor = Annotated[
+    bool, typer.Option("--against-predictor", help="Also ask whether the predictor agrees with the rules' directions.")
+]
+
+
+@app.command("list")
+def list_rules(search: options.Search = None, effect: Effect = None, json: options.Json = False) -> None:
+    """List the rules: what they say, how strongly, and what the evidence says of them."""
+    from knowledge.rules import load_rules
+
+    wanted = (search or "").lower()
+    rules = [
+        rule
+        for rule in load_rules()
+        if effect in (None, rule.effect) and wanted in f"{rule.id} {rule.title} {rule.why}".lower()
+    ]
+    if json:
+        output.write_json(output.versioned(rules=[_fields(rule) for rule in rules]))
+        return
+    rows = ((rule.id, rule.acting, rule.strength, rule.check.status if rule.check else None, rule.title) for rule in rules)
+    table = output.make_table(("id", "effect", "strength", "evidence", "title"), rows)
+    output.write_rich(table, output.count_line(len(rules), "rule"))
+
+
+@app.command("show")
+def show_rule(rule_id: RuleId, json: options.Json = False) -> None:
+    """Show one rule: its condition, its reason, its citations, its exceptions, its claim."""
+    from knowledge.rules import load_rules
+
+    rules = {rule.id: rule for rule in load_rules()}
+    if rule_id not in rules:
+        raise UnknownNameError.of("rule", rule_id, list(rules), hint="`qadvisor rules` lists them")
+    fields = _fields(rules[rule_id])
+    if json:
+        output.write_json(output.versioned(rule=fields))
+        return
+    fields["citations"] = [f"{c['paper']}, {c['where']}: {c['number']} ({c['url']})" for c in fields["citations"]]
+    fields["claim"] = fields["claim"] and f"{fields['claim']['text']} ({fields['claim']['bound']} {fields['claim']['unit']})"
+    fields["check"] = fields["check"] and _check_text(rules[rule_id].check)
+    output.write_rich(output.make_facts(fields))
+
+
+@app.command("check")
+def check(against_predictor: AgainstPredictor = False, json: options.Json = False) -> None:
+    """Recompute every rule's claim on the evidence, on the rule's own sources and on the others apart."""
+    from knowledge.rule_check import check_rules
+    from knowledge.rules import load_rules
+    from knowledge.store import open_store
+
+    rules = load_rules()
+    with open_store() as store:
+        checks = check_rules(store.connection, rules)
+    agreement: dict[str, Any] = {}
+    if against_predictor:
+        from advisor.rule_agreement import check_against_predictor
+
+        agreement = check_against_predictor(rules)
+    if json:
+        output.write_json(output.versioned(checks=[_check_fields(one) | agreement.get(one.rule_id, {}) for one in checks]))
+        return
+    rows = [(one.rule_id, one.status, *_result_cells(one.own), *_result_cells(one.others)) for one in checks]
+    columns = ("rule", "status", "own", "n", "others", "n ")
+    by_status: dict[str, int] = {}
+    for one in checks:
+        by_status[one.status] = by_status.get(one.status, 0) + 1
+    output.write_rich(output.make_table(columns, rows, right=columns[2:]))
+    output.write_text("\n" + ", ".join(f"{count} {status}" for status, count in sorted(by_status.items())) + "\n")
+
+
+def _fields(rule: "Rule") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    fields = {name: value for name, value in asdict(rule).items() if name not in ("file", "packaged")}
+    if rule.claim:
+        fields["claim"]["bound"] = rule.claim.bound
+    return fields | {"acting": rule.acting, "check": _check_fields(rule.check) if rule.check else None}
+
+
+def _check_fields(check: "RuleCheck") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(check) | {"status": check.status}
+
+
+def _check_text(check: "RuleCheck | None") -> str | None:
+    if check is None:
+        return None
+    parts = (("own sources", check.own), ("other sources", check.others))
+    return f"{check.status}; " + "; ".join(f"{name}: {_result_text(result)}" for name, result in parts)
+
+
+def _result_text(result: "ClaimResult") -> str:
+    return result.status if result.value is None else f"{result.value:.4g} over {result.n:,} ({result.status})"
+
+
+def _result_cells(result: "ClaimResult") -> tuple[object, object]:
+    return result.value, result.n or None

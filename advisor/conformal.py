@@ -1,0 +1,167 @@
+"""Split-conformal correction of interval bounds, by kind of tensor and band of bits, that keeps bounds monotone.
+
+Bounds from quantile forests hold on average at best. Conformalized quantile regression (Romano et al. 2019,
+arXiv 1905.03222) moves each by the quantile of how far left-out figures lay outside. Here the quantile is taken by cell
+(Mondrian: which of weights, activations and KV cache are quantized, and how coarsely), with the finite-sample correction
+(n + 1) / n on the number of independent groups, and the shift is in units of the noise of the task and, for large losses, of
+the loss itself.
+
+Cells are ordered: fewer bits of any tensor kind is a larger cell. Corrections of the upper bound are the largest over all
+smaller cells, those of the lower bound the largest over all larger ones: both only widen, and a bound never improves
+with fewer bits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advisor.features import Features, Floats
+
+Ints = NDArray[np.intp]
+
+W_BANDS = (16.0, 7.0, 4.5, 3.5, 2.5)
+A_BANDS = (16.0, 7.0)
+KV_BANDS = (16.0, 7.0, 3.5, 2.5)
+"""Lower ends of the bands: 16 bits, 8, 5 to 6, 4, 3, and below for weights."""
+SHAPE = (len(W_BANDS) + 1, len(A_BANDS) + 1, len(KV_BANDS) + 1)
+N_CELLS = int(np.prod(SHAPE))
+
+GROWTH = 0.25
+"""How much of a loss adds to the unit in which its bound is moved."""
+MIN_ROWS, MIN_CLUSTERS = 100, 6
+"""A cell with less figures, or from less models, borrows the wider of its kind's correction and its own."""
+
+_KIND_NAMES = ("weights", "activations", "KV cache")
+
+
+def bands(features: Features) -> NDArray[np.intp]:
+    """Band of weights, activations and KV cache of each row, 0 where left at 16 bits (n x 3)."""
+    columns = (("w_bits", W_BANDS), ("a_bits", A_BANDS), ("kv_bits", KV_BANDS))
+    return np.column_stack([np.sum(features.numbers[name][:, None] < np.array(ends), axis=1) for name, ends in columns])
+
+
+def cells(features: Features) -> Ints:
+    """Number of each row's cell."""
+    return np.ravel_multi_index(tuple(bands(features).T), SHAPE)
+
+
+def cell_name(cell: int) -> str:
+    """What a cell holds: `weights <4.5 bits, KV cache <7 bits`."""
+    places = np.unravel_index(cell, SHAPE)
+    ends = (W_BANDS, A_BANDS, KV_BANDS)
+    parts = [f"{name} <{e[int(i) - 1]:g} bits" for name, i, e in zip(_KIND_NAMES, places, ends, strict=True) if i]
+    return ", ".join(parts) or "not quantized"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """How far bounds are moved outwards in each cell, in units of `unit`."""
+
+    lower: Floats
+    upper: Floats
+    count: Ints
+    """Calibration figures of the cell itself."""
+
+
+def unit(bound: Floats, noise: Floats) -> Floats:
+    """What one unit of correction is: the noise of the task plus a share of the bound. Grows slower than the bound."""
+    return noise + GROWTH * np.maximum(bound, 0)
+
+
+def widen(lower: Floats, upper: Floats, noise: Floats, cell: Ints, correction: Correction) -> tuple[Floats, Floats]:
+    """Bounds after the correction of their cell."""
+    return lower - correction.lower[cell] * unit(lower, noise), upper + correction.upper[cell] * unit(upper, noise)
+
+
+def conformalize(
+    loss: Floats, lower: Floats, upper: Floats, noise: Floats, cell: Ints, weights: Floats, clusters: NDArray[np.object_], level: float
+) -> Correction:
+    """The correction under which a share `level` of figures lies within its bounds, cell by cell.
+
+    Args:
+        loss: the figures, none of which the bounds were fitted on.
+        lower: bounds to correct.
+        upper: bounds to correct.
+        noise: noise of the task of each row.
+        cell: from `cells`.
+        weights: weight of each row.
+        clusters: rows of one cluster (a model) are not independent.
+        level: share that must lie within; half of the rest on either side.
+    """
+    sides: dict[str, Floats] = {}
+    outside = {"lower": (lower - loss) / unit(lower, noise), "upper": (loss - upper) / unit(upper, noise)}
+    for side, scores in outside.items():
+        sides[side] = _by_cell(scores, cell, weights, clusters, 0.5 + level / 2)
+    limit = 0.9 / GROWTH  # beyond, a lower bound would fall as its loss grows
+    return Correction(
+        lower=np.minimum(_hull(sides["lower"], upwards=False), limit),
+        upper=np.maximum(_hull(sides["upper"], upwards=True), -limit),
+        count=np.bincount(cell, minlength=N_CELLS),
+    )
+
+
+def quantile(scores: Floats, weights: Floats, clusters: NDArray[np.object_], share: float) -> float:
+    """Weighted quantile with the finite-sample correction for as many independent groups as there are clusters."""
+    n = len(np.unique(clusters))
+    order = np.argsort(scores)
+    total = np.cumsum(weights[order])
+    wanted = min(share * (n + 1) / n, 1.0) if n * (1 - share) >= 1 else share
+    place = int(np.searchsorted(total, wanted * total[-1]))
+    return float(scores[order][min(place, len(scores) - 1)])
+
+
+def _by_cell(scores: Floats, cell: Ints, weights: Floats, clusters: NDArray[np.object_], share: float) -> Floats:
+    overall = quantile(scores, weights, clusters, share)
+    kinds = np.array([_kind_of(c) for c in range(N_CELLS)])
+    by_kind: dict[int, float] = {}
+    for kind in np.unique(kinds):
+        rows = kinds[cell] == kind
+        enough = rows.sum() >= MIN_ROWS and len(np.unique(clusters[rows])) >= MIN_CLUSTERS
+        by_kind[int(kind)] = quantile(scores[rows], weights[rows], clusters[rows], share) if enough else overall
+    out = np.empty(N_CELLS)
+    for c in range(N_CELLS):
+        rows = cell == c
+        parent = by_kind[int(kinds[c])]
+        n = int(rows.sum())
+        if n == 0:
+            out[c] = -np.inf
+            continue
+        own = quantile(scores[rows], weights[rows], clusters[rows], share)
+        small = n < MIN_ROWS or len(np.unique(clusters[rows])) < MIN_CLUSTERS
+        out[c] = max(own, parent) if small else own
+    return out
+
+
+def _kind_of(cell: int) -> int:
+    """Which of the three tensor kinds are quantized, as bits."""
+    return sum(1 << i for i, place in enumerate(np.unravel_index(cell, SHAPE)) if place)
+
+
+def _hull(correction: Floats, *, upwards: bool) -> Floats:
+    """The largest correction over all smaller cells (`upwards`) or all larger ones; without any, the least on the other side."""
+    grid = correction.reshape(SHAPE)
+    if not upwards:
+        grid = np.flip(grid)
+    for axis in range(3):
+        grid = np.maximum.accumulate(grid, axis=axis)
+    filled = np.flip(np.where(np.isinf(grid), np.inf, grid))
+    for axis in range(3):
+        filled = np.minimum.accumulate(filled, axis=axis)
+    grid = np.where(np.isinf(grid), np.flip(filled), grid)
+    return (grid if upwards else np.flip(grid)).reshape(-1)
+
+
+def as_arrays(prefix: str, correction: Correction) -> dict[str, NDArray[np.generic]]:
+    """A correction as named arrays, for a file."""
+    return {f"{prefix}.lower": correction.lower, f"{prefix}.upper": correction.upper, f"{prefix}.count": correction.count}
+
+
+def from_arrays(prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> Correction:
+    """The correction that `as_arrays` wrote."""
+    return Correction(
+        lower=arrays[f"{prefix}.lower"].astype(np.float64),
+        upper=arrays[f"{prefix}.upper"].astype(np.float64),
+        count=arrays[f"{prefix}.count"].astype(np.intp),
+    )

@@ -1,0 +1,263 @@
+"""Losses of all candidates on each task of a request: predicted, then pooled with the evidence for the very model."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from advisor.candidates import Candidate, scheme_columns
+from advisor.pool import Cell, Pooled, make_cells, pool
+from advisor.relation import Columns, task_columns
+from advisor.source_noise import load_source_noise
+from knowledge.columns import kv_kind
+from knowledge.evidence import score_se
+from knowledge.queries import evidence_for
+from knowledge.schemes import QuantScheme, parse_scheme
+from knowledge.store import KnowledgeStore
+from knowledge.tasks import METRICS, TaskSpec, WeightedTask
+
+Floats = npt.NDArray[np.float64]
+
+_SHOWN_ROWS = 12
+"""Evidence rows quoted for one recipe and task; the count of all is told."""
+
+
+class Forecast(Protocol):
+    """Predicted losses as arrays; what `Predictor.predict` returns."""
+
+    point: Floats
+    lower: Floats
+    upper: Floats
+    n_calibration: npt.NDArray[np.int64]
+    in_support: npt.NDArray[np.bool_]
+    level: float
+
+
+class Forecaster(Protocol):
+    """What predicts losses."""
+
+    def predict(self, columns: Mapping[str, Any]) -> Forecast:
+        """Losses for rows of the candidate relation."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLosses:
+    """Losses of all candidates on one task; arrays in the order of the candidates."""
+
+    task: TaskSpec
+    weight: float
+    kind: str
+    """`relative_loss` or `delta_nll`."""
+    unit: str
+    point: Floats
+    lower: Floats
+    upper: Floats
+    in_support: npt.NDArray[np.bool_]
+    n_calibration: npt.NDArray[np.int64]
+    level: float
+    pooled: Pooled
+    evidence: Columns
+    """Rows about this model on this task, by column."""
+    baseline: float | None
+    """Score of the unquantized model, where a source measured it."""
+    noise_floor: float
+    """Standard error of one measured loss on this task."""
+
+
+def estimate_losses(
+    store: KnowledgeStore,
+    predictor: Forecaster,
+    candidates: Sequence[Candidate],
+    tasks: Sequence[WeightedTask],
+    *,
+    constants: Columns,
+    context: int,
+) -> tuple[TaskLosses, ...]:
+    """Losses on every task of the request.
+
+    Args:
+        store: the open knowledge base.
+        predictor: the fitted predictor.
+        candidates: recipes.
+        tasks: with their shares.
+        constants: columns that hold for every candidate (facts of the model).
+        context: tokens of one sequence.
+    """
+    recipes = [(candidate.scheme, candidate.method.name) for candidate in candidates]
+    first: dict[tuple[QuantScheme, str], int] = {}
+    for index, recipe in enumerate(recipes):
+        first.setdefault(recipe, index)
+    # Checkpoint formats of one recipe hold the same values: each recipe is predicted once.
+    distinct = [candidates[index] for index in first.values()]
+    position = {recipe: number for number, recipe in enumerate(first)}
+    spread = np.array([position[recipe] for recipe in recipes], dtype=np.int64)
+    siblings = _siblings(list(first), position)
+    found = evidence_for(store, str(constants["model"]), [item.task.name for item in tasks])
+    scheme = scheme_columns(distinct)
+    shared = _Shared(
+        recipes=list(first), scheme=scheme, siblings=siblings, spread=spread, constants=constants | {"context": context}
+    )
+    return tuple(_task_losses(predictor, shared, item, _rows_of(found, item.task.name, context)) for item in tasks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What the tasks of a request share."""
+
+    recipes: list[tuple[QuantScheme, str]]
+    """Distinct recipes."""
+    scheme: Columns
+    siblings: list[tuple[int, ...]]
+    spread: npt.NDArray[np.int64]
+    """Position of each candidate's recipe."""
+    constants: Columns
+
+
+def _task_losses(predictor: Forecaster, shared: _Shared, item: WeightedTask, rows: Columns) -> TaskLosses:
+    task, spread = item.task, shared.spread
+    baseline = _baseline(rows)
+    constants = shared.constants | task_columns(task) | {"baseline": baseline, "chance": task.chance}
+    forecast = predictor.predict(shared.scheme | _filled(constants, len(shared.recipes)))
+    noise = load_source_noise()
+    cells = _cells_by_recipe(rows, shared.recipes, floor=noise.floor, share=noise.share)
+    pooled = pool(forecast.point, forecast.lower, forecast.upper, whole=cells, siblings=shared.siblings)
+    relative = METRICS[task.metric].loss != "delta_nll"
+    return TaskLosses(
+        task=task,
+        weight=item.weight,
+        kind="relative_loss" if relative else "delta_nll",
+        unit="share of above-chance performance" if relative else task.unit,
+        point=forecast.point[spread],
+        lower=forecast.lower[spread],
+        upper=forecast.upper[spread],
+        in_support=forecast.in_support[spread],
+        n_calibration=forecast.n_calibration[spread],
+        level=forecast.level,
+        pooled=Pooled(
+            point=pooled.point[spread],
+            lower=pooled.lower[spread],
+            upper=pooled.upper[spread],
+            evidence_weight=pooled.evidence_weight[spread],
+            cells=tuple(pooled.cells[index] for index in spread),
+            parts=tuple(pooled.parts[index] for index in spread),
+        ),
+        evidence=rows,
+        baseline=baseline,
+        noise_floor=_noise_floor(task, baseline),
+    )
+
+
+def _filled(constants: Columns, length: int) -> Columns:
+    """Columns of `length` rows that all say the same."""
+    return {
+        name: np.full(length, value, dtype=object if value is None or isinstance(value, str) else None)
+        for name, value in constants.items()
+    }
+
+
+def _siblings(recipes: list[tuple[QuantScheme, str]], position: Mapping[tuple[QuantScheme, str], int]) -> list[tuple[int, ...]]:
+    """For recipes that quantize weights and cache: the two recipes that quantize one of them alone."""
+    pairs: list[tuple[int, ...]] = []
+    for scheme, method in recipes:
+        pair: tuple[int, ...] = ()
+        if scheme.kv_cache is not None and (scheme.weights is not None or scheme.activations is not None):
+            weights = position.get((scheme.with_kv(None), method))
+            cache = position.get((QuantScheme(kv_cache=scheme.kv_cache), "rtn"))
+            if weights is not None and cache is not None:
+                pair = (weights, cache)
+        pairs.append(pair)
+    return pairs
+
+
+def _rows_of(found: Columns, task: str, context: int) -> Columns:
+    """Usable rows on one task; of a source that varies the context, those nearest to the one asked for."""
+    keep = [i for i in range(len(found["task"])) if found["task"][i] == task and bool(found["learnable"][i])]
+    gaps = {i: _context_gap(found["context"][i], context) for i in keep}
+    nearest: dict[tuple[str, str, str], float] = defaultdict(lambda: np.inf)
+    keys = {i: (str(found["source"][i]), str(found["scheme"][i]), str(found["method"][i])) for i in keep}
+    for i in keep:
+        nearest[keys[i]] = min(nearest[keys[i]], gaps[i])
+    chosen = np.array([i for i in keep if gaps[i] == nearest[keys[i]]], dtype=np.int64)
+    return {name: values[chosen] for name, values in found.items()}
+
+
+def _context_gap(measured: Any, asked: int) -> float:
+    value = float(measured) if measured is not None else np.nan
+    return abs(float(np.log2(value / asked))) if value > 0 else 0.0
+
+
+def _cells_by_recipe(
+    rows: Columns, recipes: Sequence[tuple[QuantScheme, str]], *, floor: float, share: float
+) -> list[Cell | None]:
+    """For each recipe its evidence: rows of the same method and formats, group and symmetry equal where both state them."""
+    by_kind: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    schemes = [parse_scheme(str(name)) for name in rows["scheme"]]
+    for index, scheme in enumerate(schemes):
+        by_kind[(str(rows["method"][index]), *recipe_kind(scheme))].append(index)
+    merged: dict[tuple[int, ...], Cell] = {}
+    result: list[Cell | None] = []
+    for scheme, method in recipes:
+        members = tuple(i for i in by_kind.get((method, *recipe_kind(scheme)), ()) if _same_layout(scheme, schemes[i]))
+        if not members:
+            result.append(None)
+            continue
+        if members not in merged:
+            chosen = list(members)
+            columns = {name: rows[name][chosen] for name in ("source", "loss", "loss_se")}
+            columns["recipe_key"] = np.zeros(len(chosen), dtype=np.int64)
+            cell = next(iter(make_cells(columns, floor=floor, share=share).values()))
+            merged[members] = Cell(key=members, mean=cell.mean, variance=cell.variance, rows=members)
+        result.append(merged[members])
+    return result
+
+
+@lru_cache(maxsize=8192)
+def recipe_kind(scheme: QuantScheme) -> tuple[object, ...]:
+    """What must be equal for a measurement to be one of this recipe; group and symmetry apart, and the cache's group.
+
+    Groups of a per-token cache run along the head, whose 64 to 256 elements are one or two groups: no other format.
+    """
+    weights, kv = scheme.weights, scheme.kv_cache
+    return (
+        scheme.file_type or (weights and (weights.num_bits, weights.dtype, weights.type_name)),
+        scheme.activations,
+        kv and (kv_kind(kv), kv.num_bits, kv.dtype, kv.type_name),
+    )
+
+
+def _same_layout(asked: QuantScheme, measured: QuantScheme) -> bool:
+    """Whether group and symmetry of the weights agree, where both are stated."""
+    mine, other = asked.weights, measured.weights
+    if mine is None or other is None or asked.file_type:
+        return True
+    grouped = None in (mine.strategy, other.strategy) or (mine.strategy, mine.group_size) == (other.strategy, other.group_size)
+    return grouped and (None in (mine.symmetric, other.symmetric) or mine.symmetric == other.symmetric)
+
+
+def _baseline(rows: Columns) -> float | None:
+    """Median score of the unquantized model over the rows on a task."""
+    values = np.asarray(rows["baseline"], dtype=float)
+    values = values[~np.isnan(values)]
+    return float(np.median(values)) if len(values) else None
+
+
+def _noise_floor(task: TaskSpec, baseline: float | None) -> float:
+    """Standard error of a loss from the task's items, at the baseline (half-way above chance where that is not known)."""
+    metric = METRICS[task.metric]
+    if metric.loss != "relative" or task.chance is None or metric.maximum is None:
+        return 0.0
+    level = baseline if baseline is not None and baseline > task.chance else (task.chance + metric.maximum) / 2
+    error = score_se(task.metric, level, task.items)
+    return error / (level - task.chance) if error is not None else 0.0
+
+
+def shown_rows(losses: TaskLosses, candidate: int) -> list[int]:
+    """Positions in `losses.evidence` of the rows to quote for a candidate: of the recipe itself, else of its parts."""
+    cell = losses.pooled.cells[candidate]
+    rows = cell.rows if cell else tuple(row for part in losses.pooled.parts[candidate] for row in part.rows)
+    return list(rows[:_SHOWN_ROWS])

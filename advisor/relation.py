@@ -1,0 +1,94 @@
+"""The candidate relation: what rules and predictor see of a request, column by column."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from advisor.candidates import scheme_columns
+from advisor.costs import Costs, active_share, params_b
+from knowledge.hardware import HardwareSpec
+from knowledge.models import ModelSpec
+from knowledge.tasks import TaskSpec
+
+Columns = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What holds for every candidate of a request."""
+
+    spec: ModelSpec
+    context: int
+    batch: int
+    budget_bytes: int
+    hardware: HardwareSpec | None
+    objective: str
+
+
+def model_columns(spec: ModelSpec, *, has_kv_cache: bool) -> Columns:
+    """Facts of the model, under the names of the candidate relation; None is unknown."""
+    size = params_b(spec)
+    grouped = spec.heads / spec.kv_heads if spec.heads and spec.kv_heads else None
+    return {
+        "model": spec.name,
+        "family": spec.family,
+        "params_b": size,
+        "active_params_b": size * active_share(spec),
+        "moe": spec.experts is not None,
+        "tuned": spec.tuned,
+        "reasoning": spec.reasoning,
+        "gqa_ratio": grouped,
+        "attention_bias": spec.attention_bias,
+        "has_kv_cache": has_kv_cache,
+    }
+
+
+def task_columns(task: TaskSpec) -> Columns:
+    """Facts of the task."""
+    return {"task": task.name, "task_type": task.type, "ability": task.ability, "metric": task.metric}
+
+
+def setting_columns(setting: Setting) -> Columns:
+    """Facts of the request and its device."""
+    device = setting.hardware
+    return {
+        "context": setting.context,
+        "batch": setting.batch,
+        "budget_bytes": setting.budget_bytes,
+        "hardware": device.name if device else None,
+        "vendor": device.vendor if device else None,
+        "compute_capability": device.compute_capability if device else None,
+        "fp8_hardware": device.fp8_hardware if device else None,
+        "fp4_hardware": device.fp4_hardware if device else None,
+        "objective": setting.objective,
+    }
+
+
+def rule_columns(costs: Costs, setting: Setting, tasks: tuple[TaskSpec, ...], rows: npt.NDArray[np.int64]) -> Columns:
+    """Columns of the table `candidate` for the candidates at `rows`: one row a candidate and task, task by task."""
+    chosen = [costs.candidates[row] for row in rows]
+    scheme = scheme_columns(chosen)
+    scheme["candidate_id"] = rows.astype(np.int32)
+    total = costs.total[rows]
+    per_candidate: Mapping[str, npt.NDArray[Any]] = scheme | {
+        "weights_bytes": costs.weights[rows],
+        "kv_cache_bytes": costs.cache[rows],
+        "state_bytes": costs.state[rows],
+        "buffers_bytes": costs.buffers[rows],
+        "total_bytes": total,
+        "fits": total <= setting.budget_bytes,
+    }
+    repeated = {name: _tile(values, len(tasks)) for name, values in per_candidate.items()}
+    per_task = [task_columns(task) for task in tasks]
+    names = {name: np.repeat(np.array([row[name] for row in per_task], dtype=object), len(rows)) for name in per_task[0]}
+    has_cache = bool(costs.cache.any())
+    return repeated | names | model_columns(setting.spec, has_kv_cache=has_cache) | setting_columns(setting)
+
+
+def _tile(values: npt.NDArray[Any], times: int) -> npt.NDArray[Any]:
+    if isinstance(values, np.ma.MaskedArray):
+        return np.ma.concatenate([values] * times)  # type: ignore[no-any-return,no-untyped-call]
+    return np.tile(values, times)

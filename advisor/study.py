@@ -1,0 +1,291 @@
+"""A study: one request with every candidate sized, forecast and judged. `recommend` and `explain` both read from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from advisor.answer import Rejection
+from advisor.candidates import Candidate, generate_candidates
+from advisor.costs import Costs, estimate_costs
+from advisor.losses import Forecaster, TaskLosses, estimate_losses
+from advisor.pool import Z90
+from advisor.rank import Scores, rank
+from advisor.relation import Columns, Setting, model_columns, rule_columns
+from advisor.request import DEFAULT_CONTEXT, DEFAULT_MAX_LOSS_PERCENT, AdviceRequest
+from knowledge.errors import InvalidRequestError
+from knowledge.hardware import HardwareSpec, find_hardware
+from knowledge.models import ModelSpec
+from knowledge.resolve import resolve_model
+from knowledge.rule_columns import create_candidate_table
+from knowledge.rules import Rule, evaluate
+from knowledge.store import KnowledgeStore
+from knowledge.task_catalogue import resolve_tasks
+from knowledge.tasks import WeightedTask
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the rules say of each candidate; arrays of shape (candidates, rules), over all tasks of the request."""
+
+    rules: tuple[Rule, ...]
+    holds: Bools
+    """The rule speaks of the candidate."""
+    overruled: Bools
+    """Direct evidence for this very cell contradicts the rule: it has no effect here, and the answer says so."""
+
+    def acting(self, effects: Sequence[str], strengths: Sequence[str] = ("strong", "medium", "weak")) -> Ints:
+        """How many rules of these effects and strengths act on each candidate."""
+        wanted = [rule.acting in effects and rule.strength in strengths for rule in self.rules]
+        counts: Ints = (self.holds & ~self.overruled)[:, wanted].sum(axis=1)
+        return counts
+
+    @property
+    def strong_avoid(self) -> Bools:
+        """A strong rule advises against the candidate, or it misses what a rule requires."""
+        return (self.acting(["avoid"], ["strong"]) + self.acting(["require"])) > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Everything that an answer is drawn from; arrays in the order of `costs.candidates`."""
+
+    request: AdviceRequest
+    setting: Setting
+    tasks: tuple[WeightedTask, ...]
+    costs: Costs
+    constants: Columns
+    """Facts of the model, under the names of the candidate relation."""
+    losses: tuple[TaskLosses, ...]
+    findings: Findings
+    not_run: tuple[Rejection, ...]
+    """What the engine or hardware cannot run."""
+    version: str
+    notes: tuple[str, ...]
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model."""
+        return self.setting.spec
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The candidates."""
+        return self.costs.candidates
+
+    @cached_property
+    def loss(self) -> Floats:
+        """Pooled loss over the tasks, by their weights."""
+        return self._mean([item.pooled.point for item in self.losses])
+
+    @cached_property
+    def upper(self) -> Floats:
+        """Upper bound: the tasks' bounds are averaged as if their errors went together, which is the careful way."""
+        return self._mean([item.pooled.upper for item in self.losses])
+
+    @cached_property
+    def lower(self) -> Floats:
+        """Lower bound, likewise."""
+        return self._mean([item.pooled.lower for item in self.losses])
+
+    @cached_property
+    def evidence_weight(self) -> Floats:
+        """Share of the estimates that is evidence for the very cell."""
+        return self._mean([item.pooled.evidence_weight for item in self.losses])
+
+    @cached_property
+    def in_support(self) -> Bools:
+        """The predictor has seen the like on every task, or evidence outweighs it."""
+        seen = np.column_stack([item.in_support | (item.pooled.evidence_weight > 0.5) for item in self.losses])
+        return np.asarray(seen.all(axis=1))
+
+    @property
+    def noise_floor(self) -> float:
+        """Standard error of one measured loss on the mix of tasks."""
+        return float(np.sqrt(sum((item.weight * item.noise_floor) ** 2 for item in self.losses)))
+
+    @property
+    def tolerated(self) -> float:
+        """Loss that objectives `memory` and `speed` tolerate, and against which a rule is judged wrong for a cell."""
+        percent = self.request.max_loss if self.request.max_loss is not None else DEFAULT_MAX_LOSS_PERCENT
+        return tolerated_loss(percent, self.losses[0].kind)
+
+    @cached_property
+    def fits(self) -> Bools:
+        """Within the memory."""
+        return np.asarray(self.costs.total <= self.setting.budget_bytes)
+
+    @cached_property
+    def refused(self) -> Bools:
+        """A rule refuses the candidate and no direct evidence contradicts it."""
+        return self.findings.acting(["refuse"]) > 0
+
+    @cached_property
+    def within_loss(self) -> Bools:
+        """Within the loss that the user tolerates: its upper bound where the user set a limit."""
+        if self.request.max_loss is not None:
+            return np.asarray(self.upper <= self.tolerated)
+        if self.request.objective in ("memory", "speed"):
+            return np.asarray(self.loss <= self.tolerated)
+        return np.ones(len(self.candidates), dtype=bool)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """What the ranking sees."""
+        return Scores(
+            loss=self.loss,
+            upper=self.upper,
+            extrapolated=~self.in_support,
+            engines=np.array([len(candidate.engines) for candidate in self.candidates], dtype=np.int64),
+            total_bytes=self.costs.total,
+            moved_bytes=self.costs.penalized,
+            slow_kernel=np.array([candidate.kernel == "slow" for candidate in self.candidates], dtype=bool),
+            strong_avoid=self.findings.strong_avoid,
+            weak_avoid=self.findings.acting(["avoid"], ["medium", "weak"]),
+            prefer=self.findings.acting(["prefer"]),
+        )
+
+    def order(self, allowed: Bools, *, objective: str | None = None) -> Ints:
+        """The allowed candidates, best first."""
+        return rank(self.scores, allowed, objective or self.request.objective, noise_floor=self.noise_floor)
+
+    def _mean(self, columns: Sequence[Floats]) -> Floats:
+        weights = np.array([item.weight for item in self.losses])
+        return np.average(np.column_stack(columns), axis=1, weights=weights)
+
+
+def tolerated_loss(percent: float, kind: str) -> float:
+    """A tolerated loss in the losses' unit: a share of above-chance performance, or nats for `percent` more perplexity."""
+    return percent / 100 if kind == "relative_loss" else float(np.log1p(percent / 100))
+
+
+def make_study(
+    request: AdviceRequest,
+    store: KnowledgeStore,
+    predictor: Forecaster,
+    rules: Sequence[Rule],
+    *,
+    home: Path | None = None,
+) -> Study:
+    """Size, forecast and judge every candidate of a request.
+
+    Args:
+        request: what is asked.
+        store: the open knowledge base.
+        predictor: what forecasts losses.
+        rules: the rulebook.
+        home: the user's folder, for hub facts that were cached.
+
+    Raises:
+        RequestError: the model, task, hardware or engine is unknown, or the request contradicts the model.
+        InvalidModelError: the model's shape is incomplete, so that memory cannot be computed.
+    """
+    spec = resolve_model(request.model, online=request.online, home=home)
+    tasks = resolve_tasks(request.task)
+    hardware = find_hardware(request.hardware) if request.hardware else None
+    context = _context(request, spec, tasks)
+    setting = Setting(
+        spec=spec,
+        context=context,
+        batch=request.batch,
+        budget_bytes=_budget(request, hardware),
+        hardware=hardware,
+        objective=request.objective,
+    )
+    offered = generate_candidates(spec, engine=request.engine, hardware=hardware)
+    costs = estimate_costs(spec, offered.candidates, context=context, batch=request.batch)
+    constants = model_columns(spec, has_kv_cache=bool(costs.cache.any()))
+    losses = estimate_losses(store, predictor, costs.candidates, tasks, constants=constants, context=context)
+    study = Study(
+        request=request.model_copy(update={"memory": setting.budget_bytes, "context": context}),
+        setting=setting,
+        tasks=tasks,
+        costs=costs,
+        constants=constants,
+        losses=losses,
+        findings=Findings(rules=(), holds=_none(len(costs.candidates)), overruled=_none(len(costs.candidates))),
+        not_run=(*offered.rejected, *_unsized(costs)),
+        version=store.version,
+        notes=(*_notes(request, spec, hardware, setting), *store.warnings),
+    )
+    return replace(study, findings=_judge(study, store, rules))
+
+
+def _none(rows: int) -> Bools:
+    return np.zeros((rows, 0), dtype=bool)
+
+
+def _judge(study: Study, store: KnowledgeStore, rules: Sequence[Rule]) -> Findings:
+    """Evaluate the rules over all candidates and tasks, and let direct evidence overrule them cell by cell."""
+    count, tasks = len(study.candidates), tuple(item.task for item in study.losses)
+    rows = np.arange(count, dtype=np.int64)
+    with store.sandbox() as connection:
+        create_candidate_table(connection, rule_columns(study.costs, study.setting, tasks, rows))
+        found = evaluate(connection, rules)
+    order = {task.name: number for number, task in enumerate(tasks)}
+    holds = np.zeros((len(tasks), count, len(found.rules)), dtype=bool)
+    holds[np.array([order[str(name)] for name in found.task], dtype=np.int64), found.candidate_id] = found.holds
+    against = np.array([rule.acting in ("refuse", "avoid", "require") for rule in found.rules], dtype=bool)
+    cleared = np.array([_cleared(item, study.tolerated) for item in study.losses])
+    # A rule stands where it holds on some task and evidence does not clear the candidate on that task.
+    stands = holds & ~(cleared[:, :, None] & against)
+    anywhere = np.asarray(holds.any(axis=0))
+    return Findings(rules=found.rules, holds=anywhere, overruled=anywhere & ~stands.any(axis=0))
+
+
+def _cleared(losses: TaskLosses, tolerated: float) -> Bools:
+    """Candidates whose own evidence says, at its upper bound, that they lose less than is tolerated."""
+    upper = [np.inf if cell is None else cell.mean + Z90 * float(np.sqrt(cell.variance)) for cell in losses.pooled.cells]
+    return np.array(upper) <= tolerated
+
+
+def _context(request: AdviceRequest, spec: ModelSpec, tasks: Sequence[WeightedTask]) -> int:
+    if request.context is None:
+        usual = max(DEFAULT_CONTEXT[item.task.type] for item in tasks)
+        return min(usual, spec.max_context) if spec.max_context else usual
+    if spec.max_context and request.context > spec.max_context:
+        raise InvalidRequestError(
+            f"a context of {request.context} tokens is beyond what {spec.name} was made for",
+            given=str(request.context),
+            allowed=f"1 … {spec.max_context}",
+            hint=f"--context {spec.max_context}, or a model with a longer context",
+        )
+    return request.context
+
+
+def _budget(request: AdviceRequest, hardware: HardwareSpec | None) -> int:
+    if request.memory is not None:
+        return request.memory
+    if hardware is None or hardware.memory_bytes is None:
+        name = hardware.name if hardware else "the hardware"
+        raise InvalidRequestError(f"the memory of {name} is not known", given=name, hint="add --mem SIZE")
+    return hardware.memory_bytes
+
+
+def _unsized(costs: Costs) -> tuple[Rejection, ...]:
+    by_reason: dict[str, Candidate] = {}
+    for candidate, reason in costs.refused:
+        by_reason.setdefault(reason, candidate)
+    return tuple(
+        Rejection(scheme=candidate.scheme_name, method=candidate.method.name, reason=reason, limit="engine")
+        for reason, candidate in by_reason.items()
+    )
+
+
+def _notes(request: AdviceRequest, spec: ModelSpec, hardware: HardwareSpec | None, setting: Setting) -> tuple[str, ...]:
+    notes = list(spec.notes)
+    if request.context is None:
+        notes.append(f"no context was given: {setting.context} tokens are assumed, the usual length for this type of task")
+    if hardware and hardware.memory_bytes and setting.budget_bytes > hardware.memory_bytes:
+        notes.append(
+            f"the budget is larger than the memory of one {hardware.name} ({hardware.memory_bytes / 1e9:.1f} GB): "
+            "it is taken as the sum over several, split without loss"
+        )
+    return tuple(notes)
