@@ -74,6 +74,8 @@ class Quality:
     """`relative_loss` or `delta_nll`."""
     unit: str
     loss: Estimate
+    expected_loss: float
+    """Mean of what the loss may turn out to be; more than `loss` where the worse side is the wider. Ranking goes by it."""
     level: float
     basis: str
     """`direct` when most of the weight is evidence for this very cell, else `predicted`."""

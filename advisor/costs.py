@@ -43,7 +43,7 @@ class _Row:
     runtime: RuntimeBytes
 
 
-def estimate_costs(spec: ModelSpec, candidates: Sequence[Candidate], *, context: int, batch: int) -> Costs:
+def estimate_costs(spec: ModelSpec, candidates: tuple[Candidate, ...], *, context: int, batch: int) -> Costs:
     """Size every candidate.
 
     Args:
@@ -72,7 +72,7 @@ def estimate_costs(spec: ModelSpec, candidates: Sequence[Candidate], *, context:
             refused.append((candidate, found if isinstance(found, str) else str(runtime)))
         else:
             rows.append(_Row(candidate, found, runtime))
-    return _table(spec, rows, tuple(refused), batch)
+    return _table(spec, candidates, rows, tuple(refused), batch)
 
 
 def _weights(spec: ModelSpec, candidate: Candidate) -> WeightBytes | str:
@@ -91,7 +91,13 @@ def _runtime(spec: ModelSpec, candidate: Candidate, context: int, batch: int) ->
         return error.message
 
 
-def _table(spec: ModelSpec, rows: Sequence[_Row], refused: tuple[tuple[Candidate, str], ...], batch: int) -> Costs:
+def _table(
+    spec: ModelSpec,
+    candidates: tuple[Candidate, ...],
+    rows: Sequence[_Row],
+    refused: tuple[tuple[Candidate, str], ...],
+    batch: int,
+) -> Costs:
     weights = np.array([row.weights.total for row in rows], dtype=np.int64)
     cache = np.array([row.runtime.cache.total for row in rows], dtype=np.int64)
     state = np.array([row.runtime.state for row in rows], dtype=np.int64)
@@ -99,7 +105,7 @@ def _table(spec: ModelSpec, rows: Sequence[_Row], refused: tuple[tuple[Candidate
     penalty = np.array([row.candidate.penalty for row in rows], dtype=float)
     active, past = weights * active_share(spec), (cache + state).astype(float)
     return Costs(
-        candidates=tuple(row.candidate for row in rows),
+        candidates=candidates if not refused else tuple(row.candidate for row in rows),
         refused=refused,
         weights=weights,
         cache=cache,

@@ -100,7 +100,7 @@ def _explanation(study: Study, store: KnowledgeStore, index: int) -> Explanation
         tool_version=TOOL_VERSION,
         request=request_summary(study),
         model=model_summary(study.spec),
-        option=describe(study, store, index, rank=position or 0, allowed=allowed, pareto=False),
+        option=describe(study, store, index, rank=position or 0, allowed=allowed),
         verdict=_verdict(study, index, position, best, reason),
         position=position,
         n_allowed=int(allowed.sum()),

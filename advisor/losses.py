@@ -3,17 +3,16 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from advisor.candidates import Candidate, scheme_columns
-from advisor.pool import Cell, Pooled, make_cells, pool
+from advisor.candidates import Candidate
+from advisor.pool import Cell, Pooled, make_cell, pool
+from advisor.recipe_table import RecipeTable, recipe_kind, recipe_table
 from advisor.relation import Columns, task_columns
 from advisor.source_noise import load_source_noise
-from knowledge.columns import kv_kind
 from knowledge.evidence import score_se
 from knowledge.queries import evidence_for
 from knowledge.schemes import QuantScheme, parse_scheme
@@ -72,7 +71,7 @@ class TaskLosses:
 def estimate_losses(
     store: KnowledgeStore,
     predictor: Forecaster,
-    candidates: Sequence[Candidate],
+    candidates: tuple[Candidate, ...],
     tasks: Sequence[WeightedTask],
     *,
     constants: Columns,
@@ -88,20 +87,8 @@ def estimate_losses(
         constants: columns that hold for every candidate (facts of the model).
         context: tokens of one sequence.
     """
-    recipes = [(candidate.scheme, candidate.method.name) for candidate in candidates]
-    first: dict[tuple[QuantScheme, str], int] = {}
-    for index, recipe in enumerate(recipes):
-        first.setdefault(recipe, index)
-    # Checkpoint formats of one recipe hold the same values: each recipe is predicted once.
-    distinct = [candidates[index] for index in first.values()]
-    position = {recipe: number for number, recipe in enumerate(first)}
-    spread = np.array([position[recipe] for recipe in recipes], dtype=np.int64)
-    siblings = _siblings(list(first), position)
+    shared = _Shared(table=recipe_table(candidates), constants=constants | {"context": context})
     found = evidence_for(store, str(constants["model"]), [item.task.name for item in tasks])
-    scheme = scheme_columns(distinct)
-    shared = _Shared(
-        recipes=list(first), scheme=scheme, siblings=siblings, spread=spread, constants=constants | {"context": context}
-    )
     return tuple(_task_losses(predictor, shared, item, _rows_of(found, item.task.name, context)) for item in tasks)
 
 
@@ -109,23 +96,19 @@ def estimate_losses(
 class _Shared:
     """What the tasks of a request share."""
 
-    recipes: list[tuple[QuantScheme, str]]
-    """Distinct recipes."""
-    scheme: Columns
-    siblings: list[tuple[int, ...]]
-    spread: npt.NDArray[np.int64]
-    """Position of each candidate's recipe."""
+    table: RecipeTable
     constants: Columns
 
 
 def _task_losses(predictor: Forecaster, shared: _Shared, item: WeightedTask, rows: Columns) -> TaskLosses:
-    task, spread = item.task, shared.spread
+    task, table = item.task, shared.table
+    spread = table.spread
     baseline = _baseline(rows)
     constants = shared.constants | task_columns(task) | {"baseline": baseline, "chance": task.chance}
-    forecast = predictor.predict(shared.scheme | _filled(constants, len(shared.recipes)))
+    forecast = predictor.predict(table.scheme | _filled(constants, len(table.recipes)))
     noise = load_source_noise()
-    cells = _cells_by_recipe(rows, shared.recipes, floor=noise.floor, share=noise.share)
-    pooled = pool(forecast.point, forecast.lower, forecast.upper, whole=cells, siblings=shared.siblings)
+    cells = _cells_by_recipe(rows, table, floor=noise.floor, share=noise.share)
+    pooled = pool(forecast.point, forecast.lower, forecast.upper, whole=cells, siblings=table.siblings)
     relative = METRICS[task.metric].loss != "delta_nll"
     return TaskLosses(
         task=task,
@@ -160,20 +143,6 @@ def _filled(constants: Columns, length: int) -> Columns:
     }
 
 
-def _siblings(recipes: list[tuple[QuantScheme, str]], position: Mapping[tuple[QuantScheme, str], int]) -> list[tuple[int, ...]]:
-    """For recipes that quantize weights and cache: the two recipes that quantize one of them alone."""
-    pairs: list[tuple[int, ...]] = []
-    for scheme, method in recipes:
-        pair: tuple[int, ...] = ()
-        if scheme.kv_cache is not None and (scheme.weights is not None or scheme.activations is not None):
-            weights = position.get((scheme.with_kv(None), method))
-            cache = position.get((QuantScheme(kv_cache=scheme.kv_cache), "rtn"))
-            if weights is not None and cache is not None:
-                pair = (weights, cache)
-        pairs.append(pair)
-    return pairs
-
-
 def _rows_of(found: Columns, task: str, context: int) -> Columns:
     """Usable rows on one task; of a source that varies the context, those nearest to the one asked for."""
     keep = [i for i in range(len(found["task"])) if found["task"][i] == task and bool(found["learnable"][i])]
@@ -191,43 +160,21 @@ def _context_gap(measured: Any, asked: int) -> float:
     return abs(float(np.log2(value / asked))) if value > 0 else 0.0
 
 
-def _cells_by_recipe(
-    rows: Columns, recipes: Sequence[tuple[QuantScheme, str]], *, floor: float, share: float
-) -> list[Cell | None]:
+def _cells_by_recipe(rows: Columns, table: RecipeTable, *, floor: float, share: float) -> list[Cell | None]:
     """For each recipe its evidence: rows of the same method and formats, group and symmetry equal where both state them."""
     by_kind: dict[tuple[object, ...], list[int]] = defaultdict(list)
     schemes = [parse_scheme(str(name)) for name in rows["scheme"]]
     for index, scheme in enumerate(schemes):
         by_kind[(str(rows["method"][index]), *recipe_kind(scheme))].append(index)
     merged: dict[tuple[int, ...], Cell] = {}
-    result: list[Cell | None] = []
-    for scheme, method in recipes:
-        members = tuple(i for i in by_kind.get((method, *recipe_kind(scheme)), ()) if _same_layout(scheme, schemes[i]))
-        if not members:
-            result.append(None)
-            continue
-        if members not in merged:
-            chosen = list(members)
-            columns = {name: rows[name][chosen] for name in ("source", "loss", "loss_se")}
-            columns["recipe_key"] = np.zeros(len(chosen), dtype=np.int64)
-            cell = next(iter(make_cells(columns, floor=floor, share=share).values()))
-            merged[members] = Cell(key=members, mean=cell.mean, variance=cell.variance, rows=members)
-        result.append(merged[members])
+    result: list[Cell | None] = [None] * len(table.recipes)
+    for number, (kind, (scheme, _)) in enumerate(zip(table.kinds, table.recipes, strict=True)):
+        members = tuple(i for i in by_kind.get(kind, ()) if _same_layout(scheme, schemes[i]))
+        if members and members not in merged:
+            columns = {name: rows[name][list(members)] for name in ("source", "loss", "loss_se")}
+            merged[members] = make_cell(columns, members, floor=floor, share=share)
+        result[number] = merged.get(members)
     return result
-
-
-@lru_cache(maxsize=8192)
-def recipe_kind(scheme: QuantScheme) -> tuple[object, ...]:
-    """What must be equal for a measurement to be one of this recipe; group and symmetry apart, and the cache's group.
-
-    Groups of a per-token cache run along the head, whose 64 to 256 elements are one or two groups: no other format.
-    """
-    weights, kv = scheme.weights, scheme.kv_cache
-    return (
-        scheme.file_type or (weights and (weights.num_bits, weights.dtype, weights.type_name)),
-        scheme.activations,
-        kv and (kv_kind(kv), kv.num_bits, kv.dtype, kv.type_name),
-    )
 
 
 def _same_layout(asked: QuantScheme, measured: QuantScheme) -> bool:

@@ -19,6 +19,7 @@ def describe_quality(study: Study, index: int) -> Quality:
         kind=study.losses[0].kind,
         unit=study.losses[0].unit,
         loss=Estimate(point=float(study.loss[index]), lower=float(study.lower[index]), upper=float(study.upper[index])),
+        expected_loss=float(study.expected[index]),
         level=study.losses[0].level,
         basis="direct" if study.evidence_weight[index] > 0.5 else "predicted",
         n_evidence=sum(task.n_evidence for task in by_task),

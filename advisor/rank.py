@@ -8,8 +8,8 @@ The order is decided in three steps, all of them visible in the answer:
 2. **Objective.** `quality`: least loss. `memory`: least bytes within the tolerated loss. `speed`: fewest bytes moved per
    token within the tolerated loss, formats with a kernel known to be slow last. `balanced`: among those whose loss is
    within the tolerance of the best, the fewest bytes moved per token.
-3. **Ties.** Weak advice to avoid, then advice to prefer, then the surer estimate (the smaller upper bound), then the choice
-   of engines, then the order of the candidates.
+3. **Ties.** Weak advice to avoid, then a loss smaller by a quarter of the tolerance, then advice to prefer, then the surer
+   estimate (the smaller upper bound), then the choice of engines, then the order of the candidates.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class Scores:
     """What the ranking sees of each candidate; arrays of one length."""
 
     loss: Floats
-    """Pooled estimate of the loss."""
+    """Mean of the pooled estimate (`advisor.pool.expected_loss`)."""
     upper: Floats
     """Its upper bound."""
     extrapolated: Bools
@@ -112,7 +112,8 @@ def _rank_tier(scores: Scores, members: Ints, objective: str, tolerance: float) 
     elif objective == "speed":
         keys = (slow, moved, weak, prefer, bound, engines, loss)
     else:
-        keys = (behind, np.minimum(weak, 1), slow, moved, prefer, bound, engines, loss)
+        steps = _loss_classes(loss, tolerance / 4)
+        keys = (behind, np.minimum(weak, 1), slow, moved, steps, prefer, bound, engines, loss)
     return [int(i) for i in members[np.lexsort(tuple(reversed([*keys, members])))]]
 
 
@@ -131,22 +132,11 @@ def _speed_classes(moved: Floats, nearest: Bools) -> Ints:
     return np.floor((np.log(np.maximum(moved, 1.0)) - start) / np.log1p(_SAME_SPEED)).astype(np.int64)
 
 
-def pareto_front(loss: Floats, total_bytes: Ints, moved_bytes: Floats, allowed: Bools) -> Bools:
-    """Which allowed candidates no other allowed one beats in loss, memory and bytes moved at once."""
-    front = np.zeros(len(loss), dtype=bool)
-    points = np.column_stack([loss, total_bytes, moved_bytes])
-    order = [int(i) for i in np.lexsort((moved_bytes, total_bytes, loss)) if allowed[i]]
-    kept: list[int] = []
-    for index in order:
-        # Sorted by loss first, so only an earlier point can dominate a later one.
-        earlier = points[kept]
-        dominated = bool(len(kept)) and bool(
-            np.any(np.all(earlier <= points[index], axis=1) & np.any(earlier < points[index], axis=1))
-        )
-        if not dominated:
-            kept.append(index)
-    front[kept] = True
-    return front
+def undominated(index: int, loss: Floats, total_bytes: Ints, moved_bytes: Floats, allowed: Bools) -> bool:
+    """Whether no allowed candidate beats candidate `index` in loss, memory and bytes moved at once (Pareto front)."""
+    no_worse = (loss <= loss[index]) & (total_bytes <= total_bytes[index]) & (moved_bytes <= moved_bytes[index])
+    better = (loss < loss[index]) | (total_bytes < total_bytes[index]) | (moved_bytes < moved_bytes[index])
+    return not bool((no_worse & better & allowed).any())
 
 
 def distinct(order: Ints, groups: Sequence[object], count: int) -> list[int]:

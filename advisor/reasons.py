@@ -37,14 +37,14 @@ def _objective_reason(study: Study, index: int, allowed: Bools) -> str:
         return f"{size(total)} in all: the least of {count:,} recipes within {percent(study.tolerated, kind)} % loss"
     if study.request.objective == "speed":
         return f"moves {size(moved)} per token: the fewest of {count:,} recipes within {percent(study.tolerated, kind)} % loss"
-    least = int(np.flatnonzero(allowed)[np.argmin(study.loss[allowed])])
+    least = int(np.flatnonzero(allowed)[np.argmin(study.expected[allowed])])
     if study.request.objective == "quality" or index == least:
         return f"least expected loss of {count:,} recipes that fit {size(study.setting.budget_bytes)}"
-    gap = float(study.loss[index] - study.loss[least])
+    gap = float(study.expected[index] - study.expected[least])
     tolerance = tie_width(study.noise_floor)
     near = "within the tolerance of" if gap < tolerance else "beyond the tolerance of"
     return (
-        f"moves {size(moved)} per token and loses {percent(gap, kind)} points more than {_name(study, least)}, "
+        f"moves {size(moved)} per token and is expected to lose {percent(gap, kind)} points more than {_name(study, least)}, "
         f"the best of {count:,} that fit: {near} {percent(tolerance, kind)}"
     )
 
@@ -94,8 +94,8 @@ def _changes(study: Study, best: int, allowed: Bools) -> Iterator[str]:
     kind, total = study.losses[0].kind, study.costs.total
     usable = ~study.refused & study.within_loss
     if (larger := _with_more_memory(study, best, usable)) is not None:
-        gain = percent(float(study.loss[best] - study.loss[larger]), kind)
-        yield f"from {size(int(total[larger]))} on, {_name(study, larger)} would lose {gain} points less"
+        gain = percent(float(study.expected[best] - study.expected[larger]), kind)
+        yield f"from {size(int(total[larger]))} on, {_name(study, larger)} is expected to lose {gain} points less"
     smaller = study.order(allowed & (total < total[best]))
     if len(smaller):
         loss = percent(float(study.loss[smaller[0]]), kind)
@@ -112,7 +112,7 @@ def _changes(study: Study, best: int, allowed: Bools) -> Iterator[str]:
 def _with_more_memory(study: Study, best: int, usable: Bools) -> int | None:
     """The least of the recipes beyond the budget that would lose less by more than the tolerance."""
     margin = tie_width(study.noise_floor)
-    better = usable & ~study.fits & ~study.findings.strong_avoid & (study.loss < study.loss[best] - margin)
+    better = usable & ~study.fits & ~study.findings.strong_avoid & (study.expected < study.expected[best] - margin)
     found = np.flatnonzero(better)
     return int(found[np.argmin(study.costs.total[found])]) if len(found) else None
 
@@ -121,7 +121,7 @@ def _order_for(study: Study, objective: str) -> npt.NDArray[np.int64]:
     """The order under another objective, with the loss that it tolerates."""
     allowed = study.fits & ~study.refused & study.within_loss
     if objective in ("memory", "speed"):
-        allowed = allowed & (study.loss <= study.tolerated)
+        allowed = allowed & (study.expected <= study.tolerated)
     return study.order(np.asarray(allowed), objective=objective)
 
 

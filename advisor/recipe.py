@@ -51,7 +51,7 @@ def write_instructions(
     hint = serve_hint(engine, format, recipe.scheme.kv_cache, scheme=recipe.scheme, context=context)
     quantized = recipe.scheme.weights is not None or recipe.scheme.activations is not None
     target = (made[-1].output if made else None) or (folder_for(model, recipe) if quantized else model)
-    line = hint.line.replace("MODEL.gguf", target).replace("MODEL", target)
+    line = hint.line.replace("MODEL.gguf", target).replace("(MODEL", f'("{target}"').replace("MODEL", target)
     sources = dict.fromkeys("; ".join(hint.sources).split("; "))
     serve = Step(title=f"serve with {engine}", command=line, source="; ".join(sources))
     return Instructions(

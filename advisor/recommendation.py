@@ -12,7 +12,7 @@ from advisor.answer import Memory, MemoryPart, Option, Recommendation
 from advisor.costs import active_share, params_b
 from advisor.predictor import Predictor, load_predictor
 from advisor.quality import describe_quality, quoted_evidence, rule_effects
-from advisor.rank import distinct, pareto_front
+from advisor.rank import distinct, undominated
 from advisor.reasons import cautions_of, changes_of, reasons_of
 from advisor.rejections import (
     no_chance_level,
@@ -90,15 +90,13 @@ def answer(study: Study, store: KnowledgeStore) -> Recommendation:
     order = study.order(allowed)
     groups = [_kind(study, index) for index in range(len(study.candidates))]
     chosen = distinct(order, groups, study.request.top)
-    front = pareto_front(study.loss, study.costs.total, study.costs.penalized, allowed)
     return Recommendation(
         knowledge_version=study.version,
         tool_version=TOOL_VERSION,
         request=request_summary(study),
         model=model_summary(study.spec),
         recommendations=tuple(
-            describe(study, store, index, rank=rank, allowed=allowed, pareto=bool(front[index]))
-            for rank, index in enumerate(chosen, start=1)
+            describe(study, store, index, rank=rank, allowed=allowed) for rank, index in enumerate(chosen, start=1)
         ),
         rejected=rejections(study),
         n_candidates=len(study.candidates),
@@ -131,7 +129,7 @@ def _kind(study: Study, index: int) -> tuple[object, ...]:
     return (round(scheme.w_bits), scheme.a_bits, scheme.kv_bits, (scheme.file_type or "").partition(":")[0])
 
 
-def describe(study: Study, store: KnowledgeStore, index: int, *, rank: int, allowed: Bools, pareto: bool) -> Option:
+def describe(study: Study, store: KnowledgeStore, index: int, *, rank: int, allowed: Bools) -> Option:
     """One candidate as the answer shows it."""
     candidate = study.candidates[index]
     quality, rules = describe_quality(study, index), rule_effects(study, index)
@@ -146,7 +144,7 @@ def describe(study: Study, store: KnowledgeStore, index: int, *, rank: int, allo
         memory=memory,
         quality=quality,
         speed=_speed(study, store, index),
-        pareto=pareto,
+        pareto=undominated(index, study.expected, study.costs.total, study.costs.penalized, allowed),
         rules=rules,
         evidence=quoted_evidence(study, index),
         reasons=reasons_of(study, index, quality, rules, allowed),

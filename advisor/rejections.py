@@ -41,8 +41,8 @@ def _refused(study: Study) -> Iterator[Rejection]:
 def _too_lossy(study: Study) -> Iterator[Rejection]:
     kind = study.losses[0].kind
     for index in _smallest_by_bits(study, study.fits & ~study.refused & ~study.within_loss):
-        bound = "may lose up to" if study.request.max_loss is not None else "loses"
-        loss = study.upper[index] if study.request.max_loss is not None else study.loss[index]
+        bound = "may lose up to" if study.request.max_loss is not None else "is expected to lose"
+        loss = study.upper[index] if study.request.max_loss is not None else study.expected[index]
         reason = f"{bound} {percent(float(loss), kind)} %, tolerated are {percent(study.tolerated, kind)} %"
         yield _rejection(study, index, reason, "max_loss")
 
@@ -104,7 +104,7 @@ def nothing_within_loss(study: Study) -> NoAnswerError:
     usable = np.flatnonzero(study.fits & ~study.refused)
     kind = study.losses[0].kind
     by_upper = study.request.max_loss is not None
-    bound = study.upper if by_upper else study.loss
+    bound = study.upper if by_upper else study.expected
     least = int(usable[np.argmin(bound[usable])])
     candidate = study.candidates[least]
     reached = percent(float(bound[least]), kind)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from advisor.candidates import scheme_columns
 from advisor.costs import Costs, active_share, params_b
+from advisor.recipe_table import recipe_table
 from knowledge.hardware import HardwareSpec
 from knowledge.models import ModelSpec
 from knowledge.tasks import TaskSpec
@@ -69,8 +69,7 @@ def setting_columns(setting: Setting) -> Columns:
 
 def rule_columns(costs: Costs, setting: Setting, tasks: tuple[TaskSpec, ...], rows: npt.NDArray[np.int64]) -> Columns:
     """Columns of the table `candidate` for the candidates at `rows`: one row a candidate and task, task by task."""
-    chosen = [costs.candidates[row] for row in rows]
-    scheme = scheme_columns(chosen)
+    scheme = {name: values[rows] for name, values in recipe_table(costs.candidates).candidate_scheme.items()}
     scheme["candidate_id"] = rows.astype(np.int32)
     total = costs.total[rows]
     per_candidate: Mapping[str, npt.NDArray[Any]] = scheme | {

@@ -4,41 +4,35 @@
 """
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from advisor.answer import EvidenceRow, Option, Recommendation, RuleEffect
-from advisor.report_request import request_line, ruled_out, speed_sentence
-from advisor.report_words import (
-    basis_sentence,
-    loss_cell,
-    loss_sentence,
-    memory_parts,
-    number,
-    score_sentence,
-    shares_of,
-    size,
+from advisor.answer import Option, Recommendation
+from advisor.report_blocks import (
+    WIDTH,
+    bullets,
+    evidence_line,
+    loss_block,
+    memory_block,
+    recipe_line,
+    rule_line,
+    runs_in,
+    section,
 )
+from advisor.report_request import request_line, ruled_out
+from advisor.report_words import loss_cell, size
 
-WIDTH = 80
+_WIDEST = 100
 _MOST_REASONS = 3
 _MOST_SOURCES = 4
-_BAR = {
-    "weights": ("█", "blue"),
-    "KV cache": ("▓", "magenta"),
-    "state": ("▒", "cyan"),
-    "buffers": ("░", "yellow"),
-    "free": ("·", "dim"),
-}
 
 
 def to_text(renderable: RenderableType, *, width: int = WIDTH) -> str:
-    """`renderable` as plain text of `width` columns, without colour."""
+    """`renderable` as plain text of `width` columns, without colour and without blanks at line ends."""
     buffer = io.StringIO()
     make_console(buffer, width=width).print(renderable)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
@@ -52,95 +46,47 @@ def make_console(file: TextIO, *, width: int | None = None) -> Console:
         soft_wrap=False, color_system="auto" if terminal else None,
     )  # fmt: skip
     if width is None:
-        console.width = min(max(console.width, WIDTH), 100) if terminal else WIDTH
+        console.width = min(max(console.width, WIDTH), _WIDEST) if terminal else WIDTH
     return console
 
 
 def render(answer: Recommendation) -> RenderableType:
     """The whole answer: what to use, memory, loss, why, cautions, runners-up, what was ruled out, what would change it."""
     best, others = answer.best, answer.recommendations[1:]
+    headline = Table.grid(padding=(0, 1))
+    headline.add_row(Text("Use", style="bold"), recipe_line(best))
+    headline.add_row("", runs_in(best))
     blocks: list[RenderableType] = [
-        Text(request_line(answer), style="dim"),
+        Text(request_line(answer.request, answer.model), style="dim"),
         Text(),
-        _headline(best),
-        _section("Memory", _memory(best)),
-        _section("Loss", _loss(best)),
+        headline,
+        section("Memory", memory_block(best.memory)),
+        section("Loss", loss_block(best)),
     ]
-    blocks += _bullets("Why", _reasons(best))
-    blocks += _bullets("Cautions", [*best.cautions, *(_rule(rule) for rule in best.rules if rule.effect == "caution")])
-    blocks += _bullets("Evidence", (_evidence(row) for row in best.evidence[:_MOST_SOURCES]))
+    blocks += bullets("Why", _reasons(best))
+    blocks += bullets("Cautions", _cautions(best))
+    blocks += bullets("Evidence", (evidence_line(row) for row in best.evidence[:_MOST_SOURCES]))
     if others:
-        blocks.append(_section("Runners-up", _runners_up(others)))
-    blocks += _bullets("Ruled out", ruled_out(answer))
-    blocks += _bullets("What would change the answer", answer.changes)
-    blocks += _bullets("Notes", answer.notes)
+        blocks.append(section("Runners-up", _runners_up(others)))
+    blocks += bullets("Ruled out", ruled_out(answer))
+    blocks += bullets("What would change the answer", answer.changes)
+    blocks += bullets("Notes", answer.notes)
     blocks.append(Text(f"\nknowledge {answer.knowledge_version} · qadvisor {answer.tool_version}", style="dim"))
     return Group(*blocks)
 
 
-def _headline(best: Option) -> Text:
-    text = Text("Use ")
-    text.append(best.scheme, style="bold green")
-    text.append(f" made with {best.method}", style="bold") if best.method not in ("none", "rtn") else None
-    text.append(f"  {best.bits_per_weight:.2f} bits per weight\n")
-    text.append(f"    format {best.format} · runs in {', '.join(best.engines)}")
-    return text
-
-
-def _section(title: str, body: RenderableType) -> Group:
-    return Group(Text(f"\n{title}", style="bold"), Padding(body, (0, 0, 0, 2)))
-
-
-def _bullets(title: str, lines: Iterable[str]) -> list[RenderableType]:
-    """A section of bulleted lines, each wrapped under its own text; none where there is nothing to say."""
-    grid = Table.grid(padding=(0, 1))
-    for line in lines:
-        grid.add_row("•", Text(line))
-    return [_section(title, grid)] if grid.row_count else []
-
-
-def _memory(option: Option) -> Group:
-    memory = option.memory
-    parts = memory_parts(memory)
-    bar, legend = Text(), Text()
-    for n, ((name, count), cells) in enumerate(zip(parts, shares_of(WIDTH - 4, [count for _, count in parts]), strict=True)):
-        mark, style = _BAR[name]
-        bar.append(mark * cells, style=style)
-        legend.append("  " if n else "")
-        legend.append(mark, style=style)
-        legend.append(f" {name} {size(count)}")
-    line = f"{size(memory.total_bytes)} of {size(memory.budget_bytes)}" + (f" ({memory.policy})" if memory.policy else "")
-    return Group(Text(line), bar, legend)
-
-
-def _loss(option: Option) -> Group:
-    quality = option.quality
-    lines = [loss_sentence(quality), basis_sentence(quality), score_sentence(quality), speed_sentence(option.speed)]
-    if len(quality.by_task) > 1:
-        tasks = sorted(quality.by_task, key=lambda task: -task.loss.point)
-        lines.append("worst task: " + f"{tasks[0].task}, best: {tasks[-1].task}")
-    head, *rest = [line for line in lines if line]
-    return Group(Text(head, style="bold"), *(Text(line) for line in rest))
-
-
 def _reasons(option: Option) -> list[str]:
-    """The first reasons, and the rules that speak for the recipe with their citations."""
-    rules = [_rule(rule) for rule in option.rules if rule.effect in ("prefer", "require") and rule.status == "applied"]
-    return [*option.reasons[:_MOST_REASONS], *rules[: max(_MOST_REASONS - len(option.reasons), 1)]]
+    """The first reasons, then rules that speak for the recipe and are not among them."""
+    reasons = list(option.reasons[:_MOST_REASONS])
+    rules = [rule for rule in option.rules if rule.effect in ("prefer", "require") and rule.status == "applied"]
+    unsaid = [rule_line(rule) for rule in rules if not any(rule.id in reason for reason in reasons)]
+    return reasons + unsaid[: _MOST_REASONS - len(reasons)]
 
 
-def _rule(rule: RuleEffect) -> str:
-    cited = f" [{'; '.join(rule.citations[:2])}]" if rule.citations else ""
-    status = "" if rule.status == "applied" else f" ({rule.status})"
-    return f"{rule.title} (rule {rule.id}){status}{cited}"
-
-
-def _evidence(row: EvidenceRow) -> str:
-    scores = ""
-    if row.score is not None:
-        scores = f": {row.metric} {number(row.score)}"
-        scores += f", unquantized {number(row.baseline)}" if row.baseline is not None else ""
-    return f"{row.model} {row.scheme} {row.method} on {row.task}{scores} [{row.source}: {row.ref}]"
+def _cautions(option: Option) -> list[str]:
+    """What is said against the recipe, and rules of caution that are not among it."""
+    rules = [rule for rule in option.rules if rule.effect == "caution"]
+    return [*option.cautions, *(rule_line(rule) for rule in rules if not any(rule.id in text for text in option.cautions))]
 
 
 def _runners_up(others: Sequence[Option]) -> Table:

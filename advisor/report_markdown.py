@@ -13,7 +13,7 @@ def to_markdown(answer: Recommendation) -> str:
     lines = [
         f"# {answer.model.get('name') or answer.request.get('model')}: {best.scheme}",
         "",
-        f"{request_line(answer)}",
+        f"{request_line(answer.request, answer.model)}",
         "",
         f"**Use `{best.scheme}`**, method {best.method}, format {best.format}, in {', '.join(best.engines)}; "
         f"{best.bits_per_weight:.2f} bits per weight.",

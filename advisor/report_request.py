@@ -17,9 +17,8 @@ _LIMITS = {
 _EXAMPLES = 2
 
 
-def request_line(answer: Recommendation) -> str:
+def request_line(request: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     """The request as it was understood: which model, task, memory, context; defaults are filled in."""
-    request, model = answer.request, answer.model
     parts = [str(model.get("name") or request.get("model")), str(request.get("task"))]
     if request.get("memory") is not None:
         parts.append(size(request["memory"]))

@@ -12,7 +12,7 @@ from advisor.answer import Rejection
 from advisor.candidates import Candidate, generate_candidates
 from advisor.costs import Costs, estimate_costs
 from advisor.losses import Forecaster, TaskLosses, estimate_losses
-from advisor.pool import Z90
+from advisor.pool import Z90, expected_loss
 from advisor.rank import Scores, rank
 from advisor.relation import Columns, Setting, model_columns, rule_columns
 from advisor.request import DEFAULT_CONTEXT, DEFAULT_MAX_LOSS_PERCENT, AdviceRequest
@@ -86,6 +86,11 @@ class Study:
         return self._mean([item.pooled.point for item in self.losses])
 
     @cached_property
+    def expected(self) -> Floats:
+        """Mean of the loss over what it may turn out to be: what the ranking goes by."""
+        return self._mean([expected_loss(item.pooled.point, item.pooled.lower, item.pooled.upper) for item in self.losses])
+
+    @cached_property
     def upper(self) -> Floats:
         """Upper bound: the tasks' bounds are averaged as if their errors went together, which is the careful way."""
         return self._mean([item.pooled.upper for item in self.losses])
@@ -133,14 +138,14 @@ class Study:
         if self.request.max_loss is not None:
             return np.asarray(self.upper <= self.tolerated)
         if self.request.objective in ("memory", "speed"):
-            return np.asarray(self.loss <= self.tolerated)
+            return np.asarray(self.expected <= self.tolerated)
         return np.ones(len(self.candidates), dtype=bool)
 
     @cached_property
     def scores(self) -> Scores:
         """What the ranking sees."""
         return Scores(
-            loss=self.loss,
+            loss=self.expected,
             upper=self.upper,
             extrapolated=~self.in_support,
             engines=np.array([len(candidate.engines) for candidate in self.candidates], dtype=np.int64),

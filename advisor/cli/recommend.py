@@ -69,9 +69,8 @@ def _answer_one(request: Any, *, as_json: bool, markdown: bool) -> int:
 
 def _answer_all(requests: list[Any], *, as_json: bool, markdown: bool) -> int:
     """Answer each request; one that fails does not stop the others. The code is that of the first that failed."""
-    from advisor.recommendation import advise
-
     from advisor.cli.errors import error_document, exit_code, show_error
+    from advisor.recommendation import advise
 
     documents, code = [], 0
     for request in requests:

@@ -9,6 +9,8 @@ from advisor.cli.groups import ListingGroup, new_app
 from knowledge.errors import UnknownNameError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from knowledge.rules import ClaimResult, Rule, RuleCheck
 
 app = new_app(cls=ListingGroup, help="Browse the papers' findings; recompute their claims.")
@@ -65,23 +67,41 @@ def check(against_predictor: AgainstPredictor = False, json: options.Json = Fals
     from knowledge.store import open_store
 
     rules = load_rules()
+    agreement: dict[str, str] | None = None
     with open_store() as store:
         checks = check_rules(store.connection, rules)
-    agreement: dict[str, Any] = {}
-    if against_predictor:
-        from advisor.rule_agreement import check_against_predictor
+        if against_predictor:
+            from advisor.rule_agreement import check_against_predictor
 
-        agreement = check_against_predictor(rules)
+            agreement = dict(check_against_predictor(store, rules))
     if json:
-        output.write_json(output.versioned(checks=[_check_fields(one) | agreement.get(one.rule_id, {}) for one in checks]))
-        return
-    rows = [(one.rule_id, one.status, *_result_cells(one.own), *_result_cells(one.others)) for one in checks]
-    columns = ("rule", "status", "own", "n", "others", "n ")
-    by_status: dict[str, int] = {}
-    for one in checks:
-        by_status[one.status] = by_status.get(one.status, 0) + 1
-    output.write_rich(output.make_table(columns, rows, right=columns[2:]))
-    output.write_text("\n" + ", ".join(f"{count} {status}" for status, count in sorted(by_status.items())) + "\n")
+        output.write_json(output.versioned(checks=[_check_fields(one, agreement) for one in checks]))
+    else:
+        _write_checks(checks, agreement)
+
+
+def _write_checks(checks: "Sequence[RuleCheck]", agreement: dict[str, str] | None) -> None:
+    """One line a rule, then how many the evidence supports and contradicts, and how many the predictor agrees with."""
+    columns = ("rule", "status", "own", "n", "others", "n ") + (() if agreement is None else ("predictor",))
+    rows = [
+        (one.rule_id, one.status, *_result_cells(one.own), *_result_cells(one.others), *_said(agreement, one.rule_id))
+        for one in checks
+    ]
+    output.write_rich(output.make_table(columns, rows, right=columns[2:6]))
+    output.write_text(f"\n{_tally(one.status for one in checks)}\n")
+    if agreement is not None:
+        output.write_text(f"predictor: {_tally(agreement.values())}\n")
+
+
+def _tally(words: "Iterable[str]") -> str:
+    counts: dict[str, int] = {}
+    for word in words:
+        counts[word] = counts.get(word, 0) + 1
+    return ", ".join(f"{counts[word]} {word}" for word in sorted(counts))
+
+
+def _said(agreement: dict[str, str] | None, rule_id: str) -> tuple[str, ...]:
+    return () if agreement is None else (agreement[rule_id],)
 
 
 def _fields(rule: "Rule") -> dict[str, Any]:
@@ -93,10 +113,11 @@ def _fields(rule: "Rule") -> dict[str, Any]:
     return fields | {"acting": rule.acting, "check": _check_fields(rule.check) if rule.check else None}
 
 
-def _check_fields(check: "RuleCheck") -> dict[str, Any]:
+def _check_fields(check: "RuleCheck", agreement: dict[str, str] | None = None) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return asdict(check) | {"status": check.status}
+    fields = asdict(check) | {"status": check.status}
+    return fields if agreement is None else fields | {"predictor": agreement[check.rule_id]}
 
 
 def _check_text(check: "RuleCheck | None") -> str | None:

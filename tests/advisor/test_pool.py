@@ -2,15 +2,16 @@ import math
 
 import numpy as np
 import pytest
-from advisor.pool import UNKNOWN_ITEM_SE, Z90, Cell, make_cells, pool, source_deviation
 from hypothesis import given
 from hypothesis import strategies as st
+
+from advisor.pool import UNKNOWN_ITEM_SE, Z90, Cell, expected_loss, make_cell, pool, source_deviation
 
 NO_SIBLINGS = [(), (), ()]
 
 
 def cell(mean: float, sd: float) -> Cell:
-    return Cell(key=("k",), mean=mean, variance=sd**2, rows=(0,))
+    return Cell(mean=mean, variance=sd**2, rows=(0,))
 
 
 def predicted(*points: float, half: float = 0.1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -52,6 +53,13 @@ def test_evidence_for_the_parts_carries_over_to_the_whole() -> None:
     assert pooled.evidence_weight[2] == 0
 
 
+def test_a_whole_is_never_better_than_its_parts() -> None:
+    # The cache alone was predicted at 0.30 and measured at 0.15; with weights the prediction was a mere 0.10.
+    whole = [None, cell(0.15, 1e-6), None]
+    pooled = pool(*predicted(0.02, 0.3, 0.1), whole=whole, siblings=[(), (), (0, 1)])
+    assert pooled.point[2] == pytest.approx(0.15)
+
+
 def test_the_very_recipe_counts_before_its_parts() -> None:
     whole = [cell(0.0, 0.01), None, cell(0.5, 0.01)]
     pooled = pool(*predicted(0.1, 0.1, 0.2), whole=whole, siblings=[(), (), (0, 1)])
@@ -61,27 +69,31 @@ def test_the_very_recipe_counts_before_its_parts() -> None:
 
 def test_rows_of_one_source_share_its_error() -> None:
     columns = {
-        "recipe_key": np.array(["a", "a", "a"], dtype=object),
         "source": np.array(["x", "x", "y"], dtype=object),
         "loss": np.array([0.0, 0.2, 0.3]),
         "loss_se": np.array([0.02, 0.02, 0.02]),
     }
-    found = make_cells(columns, floor=0.1, share=0.0)["a"]
+    found = make_cell(columns, (4, 5, 9), floor=0.1, share=0.0)
     precision_x, precision_y = 1 / (0.02**2 / 2 + 0.01), 1 / (0.02**2 + 0.01)
     assert found.mean == pytest.approx((0.1 * precision_x + 0.3 * precision_y) / (precision_x + precision_y))
     assert found.variance == pytest.approx(1 / (precision_x + precision_y))
-    assert found.rows == (0, 1, 2)
+    assert found.rows == (4, 5, 9)
 
 
 def test_unknown_item_noise_is_not_taken_for_none() -> None:
     columns = {
-        "recipe_key": np.array(["a"], dtype=object),
         "source": np.array(["x"], dtype=object),
         "loss": np.array([0.1]),
         "loss_se": np.array([math.nan]),
     }
-    assert make_cells(columns, floor=0.0, share=0.0)["a"].variance == pytest.approx(UNKNOWN_ITEM_SE**2)
+    assert make_cell(columns, (0,), floor=0.0, share=0.0).variance == pytest.approx(UNKNOWN_ITEM_SE**2)
 
 
 def test_source_deviation_grows_with_the_loss() -> None:
     assert source_deviation(-0.2, floor=0.01, share=0.1) == pytest.approx(0.03)
+
+
+def test_the_expected_loss_lies_on_the_wider_side() -> None:
+    point, even, skewed = np.array([0.1]), np.array([0.2]), np.array([0.5])
+    assert expected_loss(point, 2 * point - even, even)[0] == pytest.approx(0.1)
+    assert expected_loss(point, 2 * point - even, skewed)[0] == pytest.approx(0.1 + math.sqrt(2 / math.pi) * 0.3 / Z90)

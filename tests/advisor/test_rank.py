@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from advisor.rank import BROKEN_LOSS, Scores, distinct, pareto_front, rank
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from advisor.rank import BROKEN_LOSS, Scores, distinct, rank, undominated
 
 
 def scores(rows: list[dict[str, float]]) -> Scores:
@@ -75,7 +76,9 @@ points = hnp.arrays(float, st.integers(1, 30), elements=st.floats(0, 1).map(lamb
 
 @given(points, st.sampled_from(["balanced", "quality", "speed", "memory"]), st.randoms())
 def test_every_allowed_candidate_is_ranked_once(loss: np.ndarray, objective: str, random) -> None:
-    rows = [{"loss": x, "total": random.randint(1, 9), "moved": random.randint(1, 9), "strong": random.random() < 0.3} for x in loss]
+    rows = [
+        {"loss": x, "total": random.randint(1, 9), "moved": random.randint(1, 9), "strong": random.random() < 0.3} for x in loss
+    ]
     allowed = np.array([random.random() < 0.7 for _ in rows])
     table = scores(rows)
     order = rank(table, allowed, objective, noise_floor=0.01)
@@ -89,11 +92,10 @@ def test_pareto_front_against_the_definition(loss: np.ndarray, random) -> None:
     total = np.array([random.randint(1, 9) for _ in loss])
     moved = np.array([float(random.randint(1, 9)) for _ in loss])
     allowed = np.array([random.random() < 0.8 for _ in loss])
-    front = pareto_front(loss, total, moved, allowed)
     table = np.column_stack([loss, total, moved])
     for i in range(len(loss)):
         beaten = any(allowed[j] and np.all(table[j] <= table[i]) and np.any(table[j] < table[i]) for j in range(len(loss)))
-        assert front[i] == (allowed[i] and not beaten)
+        assert undominated(i, loss, total, moved, allowed) == (not beaten)
 
 
 def test_runners_up_differ_in_kind() -> None:

@@ -17,15 +17,39 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPES = (
     "w8a16-g128", "w6a16-g128", "w4a16-g128", "w4a16-g64", "w3a16-g128", "w2a16-g128", "kv8", "kv4", "kv2", "w4a16-g128-kv4",
 )  # fmt: skip
-TASKS = "perplexity,retrieval"
+TASKS = ["perplexity", "retrieval"]
 
 
-def measure(model: Path, recipes: str, output: Path, device: str) -> None:
-    """`qadvisor measure run` in a process of its own."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from measure.cli import app; app()"
-    options = ["--model", str(model), "--recipes", recipes, "--tasks", TASKS, "--limit", "8", "--context", "256"]
-    command = [sys.executable, "-c", code, "run", *options, "--output", str(output), "--device", device, "--json"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+PROGRAM = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from measure import expand_recipes, locate_model, make_plan, run_plan
+from measure.backend import TorchBackend
+from measure.plan import Settings
+from measure.tasks import TaskOptions, plan_tasks
+source, settings = locate_model({model!r}), Settings(device={device!r})
+recipes = [pair for pair in expand_recipes({recipes!r}) if pair[0].name != "none" or "none" in {recipes!r}]
+tasks = plan_tasks({tasks!r}, TaskOptions(limit=4, context=256))
+plan = make_plan(source, recipes, tasks, settings=settings, output=Path({output!r}))
+summary = run_plan(plan, TorchBackend(source, settings))
+assert (summary.ok, summary.failed) == (len(plan.cells), 0)
+"""
+
+
+def measure(model: Path, recipes: list[str], tasks: list[str], output: Path, device: str) -> None:
+    """Measure these cells in a process of their own."""
+    values = {
+        "root": str(ROOT),
+        "model": str(model),
+        "device": device,
+        "recipes": recipes,
+        "tasks": tasks,
+        "output": str(output),
+    }
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(**values)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
 
 def random_model(folder: Path) -> Path:
@@ -53,13 +77,15 @@ def main() -> None:
         folder = Path(name)
         model = arguments.model or random_model(folder)
         start = time.perf_counter()
-        measure(model, ",".join(RECIPES), folder / "sweep", arguments.device)
+        measure(model, ["none", *RECIPES], TASKS, folder / "sweep", arguments.device)
         sweep = time.perf_counter() - start
         start = time.perf_counter()
         for recipe in ("none", *RECIPES):
-            measure(model, recipe, folder / f"alone-{recipe}", arguments.device)
+            for task in TASKS:
+                measure(model, [recipe], [task], folder / "alone", arguments.device)
         alone = time.perf_counter() - start
-    print(f"one sweep {sweep:.1f} s, one process a recipe {alone:.1f} s, ratio {alone / sweep:.1f}")
+    cells = len(TASKS) * (1 + len(RECIPES))
+    print(f"{cells} cells: one sweep {sweep:.1f} s, one process a cell {alone:.1f} s, ratio {alone / sweep:.1f}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,228 @@
+"""Fits the predictor: `python -m advisor.fit` rebuilds the packaged file from the published evidence.
+
+1. The law is fitted with figures left out three ways (`NOVELTIES`): single cells, models, families.
+2. Forests for the lower and upper bound learn from the left-out predictions of all three, which are as wrong as real ones.
+3. The forests' bounds are corrected on figures that they were not fitted on, for each of the three apart.
+4. The law is fitted once more, on everything.
+
+Nothing is drawn at random but the folds, whose seed is fixed: equal evidence gives an equal predictor.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advisor import conformal, training
+from advisor.conformal import Correction
+from advisor.features import DELTA_NLL, RELATIVE, Floats
+from advisor.forest import Forest, from_sklearn
+from advisor.law import Damage, Law
+from advisor.law_fit import Design, fit_law, make_design
+from advisor.predictor import BOUND_MONOTONE, LOSSES, PACKAGED, Predictor, Support, bound_inputs, to_bytes
+from advisor.scale import target
+from advisor.training import TrainingSet
+
+Ints = NDArray[np.intp]
+
+LEVEL = 0.9
+BOUND_FOLDS = 5
+STEPS = 150
+
+_FOREST = {
+    "max_iter": 60, "learning_rate": 0.1, "max_leaf_nodes": 12, "min_samples_leaf": 60, "l2_regularization": 10.0,
+    "early_stopping": False, "random_state": 0,
+}  # fmt: skip
+_REWEIGHTINGS = 3
+_SMALLEST_RESIDUAL = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """The law's view of every row, from fits that left the row out."""
+
+    point: Floats
+    inputs: Floats
+    """Inputs of the bounds' forests."""
+    novelty: Ints
+    """Place in `NOVELTIES` of each row's model, for the fit that left it out."""
+
+
+def left_out(data: TrainingSet, design: Design, folds: Ints, novelty: int | None) -> LeftOut:
+    """Predictions of each fold by a law fitted on the others.
+
+    Args:
+        data: the evidence.
+        design: of all of it.
+        folds: fold of each row.
+        novelty: what leaving out a fold makes of its models; None: find out row by row.
+    """
+    point = np.zeros(len(data))
+    novelties = np.zeros(len(data), dtype=np.intp)
+    inputs = np.zeros((len(data), len(BOUND_MONOTONE)))
+    for fold in np.unique(folds):
+        test, train = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        law = design.law(fit_law(design, data.loss, data.weights, train, steps=STEPS))
+        damage = law.damage(data.features.take(test))
+        novelties[test] = _novelty(data, train, test) if novelty is None else novelty
+        point[test], inputs[test] = damage.loss, _inputs(data, test, damage, novelties[test])
+    return LeftOut(point=point, inputs=inputs, novelty=novelties)
+
+
+def _inputs(data: TrainingSet, rows: Ints, damage: Damage, novelty: Ints) -> Floats:
+    features = data.features.take(rows)
+    return bound_inputs(features, damage, data.tasks.noise(features), novelty)
+
+
+def _novelty(data: TrainingSet, train: Ints, test: Ints) -> Ints:
+    """Place in `NOVELTIES` of each test row, given what the training rows hold."""
+    known = {name: set(data.names(name)[train].tolist()) for name in ("model", "family")}
+    has = {name: np.array([value in known[name] for value in data.names(name)[test]], dtype=bool) for name in known}
+    return np.where(has["model"], 0, np.where(has["family"], 1, 2))
+
+
+def novelty_folds(data: TrainingSet) -> tuple[Ints, Ints, Ints]:
+    """Folds for each of `NOVELTIES`: cells, models, families."""
+    return (
+        training.folds_of_cells(len(data)),
+        training.folds_of_models(data.names("model")),
+        training.folds_by_name(data.names("family")),
+    )
+
+
+def fit_bounds(data: TrainingSet, views: tuple[LeftOut, ...], rows: Ints) -> dict[str, Forest]:
+    """The forests of both bounds for both kinds of loss, from the left-out predictions of `rows`."""
+    wanted = target(data.loss, data.features.is_nll)
+    out = {}
+    for loss, mask in ((RELATIVE, ~data.features.is_nll), (DELTA_NLL, data.features.is_nll)):
+        part = rows[mask[rows]]
+        x = np.concatenate([view.inputs[part] for view in views])
+        y, w = np.tile(wanted[part], len(views)), np.tile(data.weights[part], len(views))
+        for side, share in (("lower", 0.5 - LEVEL / 2), ("upper", 0.5 + LEVEL / 2)):
+            out[f"{loss}.{side}"] = quantile_forest(x, y, w, share)
+    return out
+
+
+def quantile_forest(x: Floats, y: Floats, weights: Floats, share: float) -> Forest:
+    """A monotone forest of the `share` quantile.
+
+    scikit-learn's monotonic constraints hold for squared error only: its quantile loss sets leaf values afterwards.
+    So the quantile is reached by weights: squared error under weights `|share - [y < f]| / |y - f|` has the slope of the
+    pinball loss, and each refit stays monotone.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    residual = y - np.quantile(y, share)
+    for _ in range(_REWEIGHTINGS):
+        pull = np.where(residual > 0, share, 1 - share) / np.maximum(np.abs(residual), _SMALLEST_RESIDUAL)
+        weight = weights * pull
+        model = HistGradientBoostingRegressor(monotonic_cst=list(BOUND_MONOTONE), **_FOREST)
+        model.fit(x, y, sample_weight=weight / weight.mean())
+        residual = y - model.predict(x)
+    return from_sklearn(model)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawBounds:
+    """Bounds before the correction, on the scale of the fit, from forests that left each row out."""
+
+    lower: Floats
+    upper: Floats
+
+
+def left_out_bounds(
+    data: TrainingSet, views: tuple[LeftOut, ...], wanted: tuple[LeftOut, ...], groups: Ints
+) -> tuple[RawBounds, ...]:
+    """For each wanted view, the bounds of each group of models from forests fitted on the other groups of `views`."""
+    out = tuple(RawBounds(lower=np.zeros(len(data)), upper=np.zeros(len(data))) for _ in wanted)
+    for group in np.unique(groups):
+        test = np.flatnonzero(groups == group)
+        forests = fit_bounds(data, views, np.flatnonzero(groups != group))
+        for view, bounds in zip(wanted, out, strict=True):
+            for loss, mask in ((RELATIVE, ~data.features.is_nll), (DELTA_NLL, data.features.is_nll)):
+                rows = test[mask[test]]
+                bounds.lower[rows] = forests[f"{loss}.lower"].predict(view.inputs[rows])
+                bounds.upper[rows] = forests[f"{loss}.upper"].predict(view.inputs[rows])
+    return out
+
+
+def corrections(data: TrainingSet, bounds: tuple[RawBounds, ...], rows: Ints) -> dict[tuple[str, int], Correction]:
+    """The conformal correction for each kind of loss and novelty, from some rows; `bounds` in the order of `NOVELTIES`."""
+    wanted = target(data.loss, data.features.is_nll)
+    noise, cell = data.tasks.noise(data.features), conformal.cells(data.features)
+    out = {}
+    for loss, mask in ((RELATIVE, ~data.features.is_nll & (data.score_weights > 0)), (DELTA_NLL, data.features.is_nll)):
+        part = rows[mask[rows]]
+        for novelty, raw in enumerate(bounds):
+            out[loss, novelty] = conformal.conformalize(
+                wanted[part], raw.lower[part], raw.upper[part], noise[part], cell[part], data.weights[part],
+                data.names("model")[part], LEVEL,
+            )  # fmt: skip
+    return out
+
+
+def fit_predictor(data: TrainingSet, *, provenance: Mapping[str, object], progress: Callable[[str], None] = lambda _: None) -> Predictor:
+    """A predictor fitted on all of `data`."""
+    design = make_design(data.features, data.names("source"))
+    views = []
+    for novelty, folds in enumerate(novelty_folds(data)):
+        progress(f"law with {len(np.unique(folds))} folds left out")
+        views.append(left_out(data, design, folds, novelty))
+    progress("bounds")
+    everything = np.arange(len(data))
+    seen = tuple(views)
+    bounds = left_out_bounds(data, seen, seen, training.folds_of_models(data.names("model"), BOUND_FOLDS))
+    law = fit_final_law(data, design)
+    return Predictor(
+        law=law, bounds=fit_bounds(data, seen, everything), corrections=corrections(data, bounds, everything),
+        tasks=data.tasks, support=_support(data), level=LEVEL, provenance=provenance,
+    )  # fmt: skip
+
+
+def fit_final_law(data: TrainingSet, design: Design | None = None) -> Law:
+    """The law on all of `data`."""
+    design = design or make_design(data.features, data.names("source"))
+    return design.law(fit_law(design, data.loss, data.weights, np.arange(len(data)), steps=STEPS))
+
+
+def _support(data: TrainingSet) -> Support:
+    numbers = data.features.numbers
+    size, context = np.log(numbers["params_b"]), numbers["context"]
+    covered = np.bincount(conformal.cells(data.features), minlength=conformal.N_CELLS) > 0
+    return Support(
+        log_size=(float(np.nanmin(size)), float(np.nanmax(size))), context=float(np.nanmax(context)), cells=covered
+    )
+
+
+def provenance_of(data: TrainingSet) -> dict[str, object]:
+    """What a fit was made on, without times or places: equal evidence, equal words."""
+    return {
+        "rows": len(data),
+        "models": len(set(data.names("model").tolist())),
+        "families": len(set(data.names("family").tolist())),
+        "sources": len(set(data.names("source").tolist())),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m advisor.fit [OUTPUT]`: fit on the published evidence and write the packaged file, or OUTPUT."""
+    given = sys.argv[1:] if arguments is None else arguments
+    output = Path(given[0]) if given else PACKAGED
+    data = training.load_training_set()
+    predictor = fit_predictor(data, provenance=provenance_of(data), progress=lambda text: _say(f"fit: {text}"))
+    content = to_bytes(predictor)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(content)
+    _say(f"fit: wrote {output} ({len(content) / 1e6:.2f} MB)")
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,308 @@
+"""The predictor of quantization loss: a law for the point, monotone forests with a conformal correction for the bounds.
+
+`load_predictor()` reads the packaged fit (arrays and one JSON text, no pickle, no scikit-learn); `advisor.fit` makes it.
+
+Guarantees, tested in `tests/advisor/test_predictor.py`:
+
+- an unquantized recipe loses 0 by definition, point and bounds; a tensor kind left at 16 bits contributes nothing;
+- within one codebook, fewer bits of a tensor kind or longer groups never lower point, lower or upper bound;
+- any column may be missing, any model, family, method or task unknown: then `in_support` tells what is extrapolated.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advisor import conformal
+from advisor.conformal import Correction
+from advisor.features import COLUMNS, DELTA_NLL, RELATIVE, Bools, Column, Features, Floats, Names, encode, plain_cells
+from advisor.forest import Forest
+from advisor.law import KINDS, TERMS, Damage, Law
+from advisor.scale import expand
+from knowledge.errors import DataError, StoreError
+
+FORMAT_VERSION = 1
+PACKAGED = Path(__file__).parent / "fitted" / "predictor.npz"
+
+NOVELTIES = ("known model", "known family", "unseen family")
+"""What the evidence has seen of a model; intervals are calibrated for each on figures left out in that way."""
+LOSSES = (RELATIVE, DELTA_NLL)
+
+_SIZE_MARGIN = 1.5
+_CONTEXT_MARGIN = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """Predicted loss of each row, with bounds between which a measured figure lies with probability `level`."""
+
+    point: Floats
+    """Share of above-chance performance lost, or rise of the negative log-likelihood in nats, by `kind`."""
+    lower: Floats
+    """May be negative: small losses drown in the noise of a test."""
+    upper: Floats
+    level: float
+    n_calibration: NDArray[np.intp]
+    """Left-out figures of the same tensor kinds and bits that the bounds were calibrated on; 0 = borrowed from others."""
+    in_support: Bools
+    """False where the prediction extrapolates: size, tensor kinds and bits, codebook, method or task type without evidence."""
+    kind: Names
+    """`relative` or `delta_nll`."""
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskTable:
+    """What is typical of a task, for rows that do not say it: items, baseline score and chance level."""
+
+    items: Mapping[str, float]
+    baseline: Mapping[str, float]
+    chance: Mapping[str, float]
+
+    def fill(self, features: Features) -> Features:
+        """Features with baseline and chance level of the task where they were missing."""
+        numbers = dict(features.numbers)
+        for name, table in (("baseline", self.baseline), ("chance", self.chance)):
+            typical = np.array([table.get(task, np.nan) for task in features.names["task"]], dtype=np.float64)
+            numbers[name] = np.where(np.isnan(numbers[name]), typical, numbers[name])
+        return replace(features, numbers=numbers)
+
+    def noise(self, features: Features) -> Floats:
+        """Standard error of a loss that the task's items alone cause; for perplexities a constant."""
+        items = np.array([self.items.get(task, 1000.0) for task in features.names["task"]], dtype=np.float64)
+        baseline = np.nan_to_num(features.numbers["baseline"], nan=60.0)
+        above = np.maximum(baseline - np.nan_to_num(features.numbers["chance"]), 5.0)
+        share = np.clip(baseline / 100, 0.1, 0.9)
+        error = 100 * np.sqrt(share * (1 - share) / np.maximum(items, 20)) / above
+        return np.where(features.is_nll, 0.01, np.clip(error, 0.005, 0.3))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Support:
+    """What the evidence covers."""
+
+    log_size: tuple[float, float]
+    context: float
+    cells: Bools
+    """Cells of tensor kinds and bits (`advisor.conformal`) with evidence."""
+
+    def of(self, features: Features, law: Law) -> Bools:
+        """Whether each row lies within it."""
+        size, context = features.numbers["params_b"], features.numbers["context"]
+        low, high = self.log_size
+        inside = (size > np.exp(low) / _SIZE_MARGIN) & (size < np.exp(high) * _SIZE_MARGIN)
+        inside &= ~(context > self.context * _CONTEXT_MARGIN) & self.cells[conformal.cells(features)]
+        for name in ("method", "task_type"):
+            inside &= law.knows(name, features)
+        for name in ("code", "a_code", "kv_code"):
+            inside &= law.knows(name, features) | (features.names[name] == "")
+        return inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """A fitted predictor."""
+
+    law: Law
+    bounds: Mapping[str, Forest]
+    """`LOSS.lower` and `LOSS.upper` for both kinds of loss."""
+    corrections: Mapping[tuple[str, int], Correction]
+    """By kind of loss and novelty."""
+    tasks: TaskTable
+    support: Support
+    level: float
+    provenance: Mapping[str, Any]
+    """What it was fitted on: rows, models, evidence digest, versions."""
+
+    def predict(self, columns: Mapping[str, Column]) -> Predictions:
+        """The loss of each row; columns as in the candidate relation, those missing count as unknown.
+
+        Raises:
+            DataError: columns differ in length, or hold what is no number.
+        """
+        unique, place = _distinct(columns)
+        found = self.predict_features(encode(unique))
+        return Predictions(
+            point=found.point[place], lower=found.lower[place], upper=found.upper[place], level=found.level,
+            n_calibration=found.n_calibration[place], in_support=found.in_support[place], kind=found.kind[place],
+        )  # fmt: skip
+
+    def predict_features(self, features: Features) -> Predictions:
+        """The loss of each row of encoded features."""
+        features = self.tasks.fill(features)
+        damage = self.law.damage(features)
+        noise = self.tasks.noise(features)
+        novelty = novelty_of(features, self.law)
+        cell = conformal.cells(features)
+        lower, upper, count = np.empty(len(features)), np.empty(len(features)), np.zeros(len(features), dtype=np.intp)
+        inputs = bound_inputs(features, damage, noise, novelty)
+        for loss, wanted in ((RELATIVE, ~features.is_nll), (DELTA_NLL, features.is_nll)):
+            rows = np.flatnonzero(wanted)
+            if not len(rows):
+                continue
+            raw = [self.bounds[f"{loss}.{side}"].predict(inputs[rows]) for side in ("lower", "upper")]
+            for level in np.unique(novelty[rows]):
+                part = novelty[rows] == level
+                correction = self.corrections[loss, int(level)]
+                low, high = conformal.widen(raw[0][part], raw[1][part], noise[rows][part], cell[rows][part], correction)
+                lower[rows[part]], upper[rows[part]] = low, high
+                count[rows[part]] = correction.count[cell[rows][part]]
+        lower, upper = np.where(features.is_nll, expand(lower), lower), np.where(features.is_nll, expand(upper), upper)
+        plain = damage.total == 0
+        return Predictions(
+            point=damage.loss,
+            lower=np.where(plain, 0.0, np.minimum(lower, damage.loss)),
+            upper=np.where(plain, 0.0, np.maximum(upper, damage.loss)),
+            level=self.level,
+            n_calibration=count,
+            in_support=self.support.of(features, self.law) | plain,
+            kind=np.where(features.is_nll, DELTA_NLL, RELATIVE).astype(object),
+        )
+
+
+def novelty_of(features: Features, law: Law) -> NDArray[np.intp]:
+    """Place of each row's model in `NOVELTIES`."""
+    return np.where(law.knows("model", features), 0, np.where(law.knows("family", features), 1, 2))
+
+
+BOUND_INPUTS = ("point", "w", "a", "k", "sensitivity", "size", "noise", "novelty", "context")
+BOUND_MONOTONE = (1, 1, 1, 1, 0, 0, 0, 0, 0)
+"""What the forests of the bounds see, and in what their value never falls."""
+
+
+def bound_inputs(features: Features, damage: Damage, noise: Floats, novelty: NDArray[np.intp]) -> Floats:
+    """The inputs of the bounds' forests, in the order of `BOUND_INPUTS`."""
+    point = np.where(features.is_nll, np.arcsinh(damage.loss * 10), damage.loss)
+    kinds = [np.log(damage.kinds[kind] + 1e-4) for kind in KINDS]
+    size = np.log(np.maximum(features.numbers["params_b"], 1e-3))
+    return np.column_stack([point, *kinds, damage.sensitivity, size, np.log(noise), novelty, features.numbers["context"]])
+
+
+def _distinct(columns: Mapping[str, Column]) -> tuple[dict[str, Column], NDArray[np.intp]]:
+    """Rows that differ in what a prediction depends on, and where each row went."""
+    used = [name for name in COLUMNS if name in columns]
+    lengths = {len(columns[name]) for name in columns}
+    if len(lengths) != 1 or not used:
+        return dict(columns), np.arange(max(lengths, default=0))
+    places: dict[tuple[object, ...], int] = {}
+    rows = zip(*(plain_cells(columns[name]) for name in used), strict=True)
+    place = np.array([places.setdefault(row, len(places)) for row in rows], dtype=np.intp)
+    cells = list(zip(*places, strict=True))
+    return {name: cells[i] if cells else [] for i, name in enumerate(used)}, place
+
+
+@lru_cache(maxsize=4)
+def load_predictor(path: Path | None = None) -> Predictor:
+    """The fitted predictor in `path`, by default the packaged one.
+
+    Raises:
+        StoreError: the file cannot be read.
+        DataError: it was changed or cut off after it was written, or is of another version.
+    """
+    file = path or PACKAGED
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise StoreError(
+            f"cannot read the fitted predictor {file}: {error.strerror}", given=str(file), hint="`python -m advisor.fit` makes it"
+        ) from error
+    return from_bytes(content, str(file))
+
+
+def from_bytes(content: bytes, name: str) -> Predictor:
+    """The predictor that `to_bytes` wrote.
+
+    Raises:
+        DataError: the content is damaged, or of another version.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays: dict[str, NDArray[Any]] = {key: archive[key] for key in archive.files}
+        digest = bytes(arrays.pop("digest")).decode()
+        intact = digest == digest_of(arrays)
+    except Exception as error:  # noqa: BLE001 - a damaged archive fails in many ways
+        raise _damaged(name, f"{type(error).__name__}: {error}") from error
+    if not intact:
+        raise _damaged(name, "its checksum does not match its content")
+    facts = json.loads(bytes(arrays["facts"]))
+    if facts["format_version"] != FORMAT_VERSION:
+        raise DataError(
+            f"the fitted predictor {name} is of format {facts['format_version']}", given=str(facts["format_version"]),
+            allowed=str(FORMAT_VERSION), hint="`python -m advisor.fit` makes one of this version",
+        )  # fmt: skip
+    return _build(facts, arrays)
+
+
+def _build(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Predictor:
+    vocabulary = {name: {value: i for i, value in enumerate(values)} for name, values in facts["vocabulary"].items()}
+    tables = {}
+    first = 0
+    for term in TERMS:
+        if not term.only_fit:
+            shape = tuple(len(vocabulary[name]) + 1 for name in term.by)
+            size = int(np.prod(shape))
+            tables[term.name] = arrays["law"][first : first + size].reshape(shape)
+            first += size
+    return Predictor(
+        law=Law(vocabulary=vocabulary, tables=tables),
+        bounds={f"{loss}.{side}": Forest.from_arrays(f"{loss}.{side}", arrays) for loss in LOSSES for side in ("lower", "upper")},
+        corrections={(loss, i): conformal.from_arrays(f"{loss}.{i}", arrays) for loss in LOSSES for i in range(len(NOVELTIES))},
+        tasks=TaskTable(**facts["tasks"]),
+        support=Support(log_size=tuple(facts["log_size"]), context=facts["context"], cells=arrays["support"]),
+        level=facts["level"],
+        provenance=facts["provenance"],
+    )
+
+
+def to_bytes(predictor: Predictor) -> bytes:
+    """The predictor as one file: equal predictors give equal bytes."""
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "vocabulary": {name: list(values) for name, values in predictor.law.vocabulary.items()},
+        "tasks": {name: dict(getattr(predictor.tasks, name)) for name in ("items", "baseline", "chance")},
+        "log_size": list(predictor.support.log_size),
+        "context": predictor.support.context,
+        "level": predictor.level,
+        "provenance": dict(predictor.provenance),
+    }
+    tables = [predictor.law.tables[term.name].ravel() for term in TERMS if not term.only_fit]
+    arrays: dict[str, NDArray[Any]] = {
+        "facts": np.frombuffer(json.dumps(facts, sort_keys=True).encode(), dtype=np.uint8),
+        "law": np.concatenate(tables),
+        "support": predictor.support.cells,
+    }
+    for name, forest in predictor.bounds.items():
+        arrays |= forest.arrays(name)
+    for (loss, novelty), correction in predictor.corrections.items():
+        arrays |= conformal.as_arrays(f"{loss}.{novelty}", correction)
+    arrays["digest"] = np.frombuffer(digest_of(arrays).encode(), dtype=np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over names, types, shapes and values."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {array.dtype.str} {array.shape};".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _damaged(name: str, reason: str) -> DataError:
+    return DataError(
+        f"the fitted predictor {name} is damaged and was not loaded: {reason}", given=name,
+        hint="reinstall qadvisor, or rebuild the file with `python -m advisor.fit`",
+    )  # fmt: skip

@@ -1,0 +1,101 @@
+"""What the candidates of an engine and device have in common, worked out once: their distinct recipes and their columns.
+
+Checkpoint formats of one recipe hold the same values, so each recipe is predicted once; a recipe that quantizes weights and
+cache knows the two recipes that quantize one of them alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from advisor.candidates import Candidate, scheme_columns
+from knowledge.columns import kv_kind
+from knowledge.schemes import QuantScheme
+
+Columns = dict[str, npt.NDArray[np.generic]]
+Recipe = tuple[QuantScheme, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeTable:
+    """The recipes of some candidates."""
+
+    recipes: tuple[Recipe, ...]
+    """Distinct schemes with the name of their method."""
+    kinds: tuple[tuple[object, ...], ...]
+    """What must be equal for a measurement to be one of the recipe (`recipe_kind`), method first."""
+    siblings: tuple[tuple[int, ...], ...]
+    """Of a recipe with quantized weights and cache the positions of its two halves; otherwise empty."""
+    spread: npt.NDArray[np.int64]
+    """Position of each candidate's recipe."""
+    scheme: Columns
+    """Scheme part of the candidate relation, one row a recipe."""
+    candidate_scheme: Columns
+    """The same, one row a candidate."""
+
+
+class _Same:
+    """Stands for a tuple by identity: comparing a thousand candidates costs more than the table."""
+
+    __slots__ = ("candidates",)
+
+    def __init__(self, candidates: tuple[Candidate, ...]) -> None:
+        self.candidates = candidates
+
+    def __hash__(self) -> int:
+        return id(self.candidates)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.candidates is self.candidates
+
+
+def recipe_table(candidates: tuple[Candidate, ...]) -> RecipeTable:
+    """The table of some candidates; kept for the very same tuple."""
+    return _recipe_table(_Same(candidates))
+
+
+@lru_cache(maxsize=32)
+def _recipe_table(same: _Same) -> RecipeTable:
+    candidates = same.candidates
+    names = [(candidate.scheme_name, candidate.method.name) for candidate in candidates]
+    first: dict[tuple[str, str], int] = {}
+    for index, name in enumerate(names):
+        first.setdefault(name, index)
+    position = {name: number for number, name in enumerate(first)}
+    distinct = [candidates[index] for index in first.values()]
+    rows = np.array(list(first.values()), dtype=np.int64)
+    columns = scheme_columns(candidates)
+    return RecipeTable(
+        recipes=tuple((candidate.scheme, candidate.method.name) for candidate in distinct),
+        kinds=tuple((candidate.method.name, *recipe_kind(candidate.scheme)) for candidate in distinct),
+        siblings=tuple(_siblings(candidate, position) for candidate in distinct),
+        spread=np.array([position[name] for name in names], dtype=np.int64),
+        scheme={name: values[rows] for name, values in columns.items()},
+        candidate_scheme=columns,
+    )
+
+
+def _siblings(candidate: Candidate, position: Mapping[tuple[str, str], int]) -> tuple[int, ...]:
+    scheme = candidate.scheme
+    if scheme.kv_cache is None or (scheme.weights is None and scheme.activations is None):
+        return ()
+    weights = position.get((scheme.weights_name, candidate.method.name))
+    cache = position.get((QuantScheme(kv_cache=scheme.kv_cache).name, "rtn"))
+    return () if weights is None or cache is None else (weights, cache)
+
+
+@lru_cache(maxsize=8192)
+def recipe_kind(scheme: QuantScheme) -> tuple[object, ...]:
+    """What must be equal for a measurement to be one of this recipe; group and symmetry apart, and the cache's group.
+
+    Groups of a per-token cache run along the head, whose 64 to 256 elements are one or two groups: no other format.
+    """
+    weights, kv = scheme.weights, scheme.kv_cache
+    return (
+        scheme.file_type or (weights and (weights.num_bits, weights.dtype, weights.type_name)),
+        scheme.activations,
+        kv and (kv_kind(kv), kv.num_bits, kv.dtype, kv.type_name),
+    )

@@ -1,0 +1,28 @@
+"""Errors of measuring, beneath those of `knowledge.errors`.
+
+QAdvisorError
+├── RequestError
+│   └── NotApplicableError           (ValueError)  the method cannot be used on this family, scheme or device
+├── QuantizationMismatchError        what was quantized is not what the recipe says; the cell fails
+└── TaskDataError                    (ValueError)  a task's data are missing, empty or too short
+"""
+
+from knowledge.errors import QAdvisorError, RequestError
+
+
+class NotApplicableError(RequestError, ValueError):
+    """The recipe cannot be run on this model or device; the message says why."""
+
+    code = "not_applicable"
+
+
+class QuantizationMismatchError(QAdvisorError):
+    """What was quantized differs from what the recipe says."""
+
+    code = "quantization_mismatch"
+
+
+class TaskDataError(QAdvisorError, ValueError):
+    """The data of a task, or text for calibration, cannot be used."""
+
+    code = "task_data"

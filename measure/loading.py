@@ -1,0 +1,165 @@
+"""A model and its tokenizer in memory, checked: every weight present, every weight a number."""
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from knowledge.errors import InvalidModelError, InvalidRequestError, MissingDependencyError
+from knowledge.measurements import ModelFacts
+from measure.models import ModelSource
+from measure.plan import Settings
+from measure.quantizers.targets import Originals
+
+_log = logging.getLogger(__name__)
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class LoadedModel:
+    """A model that can be quantized and scored."""
+
+    model: Any
+    """The module to score; a quantizer may put a changed copy here for a while."""
+    tokenizer: Any
+    source: ModelSource
+    settings: Settings
+    device: torch.device
+    originals: Originals = field(default_factory=Originals)
+    batch_size: int = 8
+    """Sequences a forward; halved for good when memory runs out."""
+    simulated: bool = False
+    """Whether the recipe at hand rounds in floating point: then there is no speed to measure."""
+    cache: dict[str, Any] = field(default_factory=dict)
+    """What recipes of a sweep share: calibration tokens, activation statistics."""
+
+    @property
+    def max_context(self) -> int | None:
+        """Tokens that the model can look back on, where its configuration says so."""
+        for name in ("max_position_embeddings", "seq_length", "n_positions"):
+            value = getattr(self.model.config, name, None)
+            if isinstance(value, int) and value > 0:
+                return value
+        return None
+
+    def facts(self) -> ModelFacts:
+        """The model as a record names it."""
+        return ModelFacts(
+            family=str(self.model.config.model_type),
+            architecture=type(self.model).__name__,
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            fingerprint=self.source.fingerprint,
+            revision=self.source.revision,
+            tokenizer_hash=tokenizer_hash(self.source),
+        )
+
+
+def tokenizer_hash(source: ModelSource) -> str | None:
+    """Sixteen hexadecimal digits over the tokenizer's files; None where there are none."""
+    files = [source.path / name for name in _TOKENIZER_FILES if (source.path / name).is_file()]
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def load_model(source: ModelSource, settings: Settings) -> LoadedModel:
+    """The model of `source` on the device of `settings`.
+
+    Raises:
+        InvalidModelError: transformers cannot read it as a causal language model, weights are missing or not finite, or
+            there is no tokenizer.
+        InvalidRequestError: the device is not there.
+    """
+    device = _device(settings.device)
+    common = {"trust_remote_code": settings.trust_remote_code, "local_files_only": True}
+    config = _reading(source, lambda: AutoConfig.from_pretrained(source.path, **common))
+    config._experts_implementation = "eager"  # experts run one by one, so that their inputs can be rounded
+    model, report = _reading(
+        source,
+        lambda: AutoModelForCausalLM.from_pretrained(
+            source.path,
+            config=config,
+            dtype=getattr(torch, settings.dtype),
+            use_safetensors=True,
+            output_loading_info=True,
+            **common,
+        ),
+    )
+    missing = sorted(report.get("missing_keys") or ())
+    if missing:
+        raise InvalidModelError(
+            f"{len(missing)} weights are missing from the files, the first is {missing[0]}",
+            given=str(source.path),
+            hint="complete the download, or use the checkpoint that belongs to config.json",
+        )
+    _refuse_non_finite(model, source)
+    tokenizer = _reading(source, lambda: AutoTokenizer.from_pretrained(source.path, **common))
+    return LoadedModel(
+        model=model.to(device).eval().requires_grad_(requires_grad=False),
+        tokenizer=tokenizer, source=source, settings=settings, device=device, batch_size=settings.batch_size,
+    )  # fmt: skip
+
+
+def _device(text: str) -> torch.device:
+    kind = text.partition(":")[0]
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present[kind]:
+        raise InvalidRequestError(
+            f"no {kind} device here", given=text, allowed=[name for name, found in present.items() if found]
+        )
+    if kind == "cuda" and ":" in text and int(text.partition(":")[2]) >= torch.cuda.device_count():
+        raise InvalidRequestError(
+            f"no device {text}", given=text, allowed=[f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        )
+    return torch.device(text)
+
+
+def _reading(source: ModelSource, read: Callable[[], Any]) -> Any:
+    """`read()` with the errors of transformers as ours."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return read()
+    except ImportError as error:
+        package = str(getattr(error, "name", None) or "sentencepiece")
+        raise MissingDependencyError.of(package, extra="measure", purpose=f"{source.name}") from error
+    except (ValueError, KeyError, OSError, RuntimeError, TypeError, AttributeError) as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        text = " ".join(str(error).split())[:300]
+        hint = "give --trust-remote-code if you trust the code beside the weights" if "trust_remote_code" in text else None
+        raise InvalidModelError(f"cannot load {source.name}: {text}", given=str(source.path), hint=hint) from error
+
+
+def _refuse_non_finite(model: nn.Module, source: ModelSource) -> None:
+    for name, parameter in model.named_parameters():
+        if not all(bool(torch.isfinite(block).all()) for block in parameter.detach().reshape(-1).split(1 << 26)):
+            raise InvalidModelError(
+                f"{name} holds values that are not numbers", given=str(source.path), hint="the checkpoint is damaged"
+            )
+
+
+def probe_ids(loaded: LoadedModel, *, tokens: int = 192) -> Tensor:
+    """Token ids, the same for every recipe of a model, on which a recipe's effect on the logits is looked at."""
+    generator = torch.Generator().manual_seed(loaded.settings.seed)
+    vocabulary = int(loaded.model.get_input_embeddings().weight.shape[0])
+    length = min(tokens, loaded.max_context or tokens)
+    return torch.randint(0, vocabulary, (1, length), generator=generator).to(loaded.device)
