@@ -81,13 +81,15 @@ def _medians(data: TrainingSet, train: Ints, test: Ints, levels: tuple[tuple[str
 
 def _forest(data: TrainingSet, train: Ints, test: Ints, **settings: object) -> Floats:
     from sklearn.ensemble import HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
 
     x = _matrix(data)
     out = np.zeros(len(test))
     for nll in (False, True):
         rows, wanted = train[data.features.is_nll[train] == nll], data.features.is_nll[test] == nll
         if wanted.any() and len(rows):
-            model = HistGradientBoostingRegressor(random_state=0, **settings).fit(x[rows], data.loss[rows])
+            with threadpool_limits(1):
+                model = HistGradientBoostingRegressor(random_state=0, **settings).fit(x[rows], data.loss[rows])
             out[wanted] = model.predict(x[test[wanted]])
     return out
 

@@ -114,13 +114,15 @@ def quantile_forest(x: Floats, y: Floats, weights: Floats, share: float) -> Fore
     pinball loss, and each refit stays monotone.
     """
     from sklearn.ensemble import HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
 
     residual = y - np.quantile(y, share)
     for _ in range(_REWEIGHTINGS):
         pull = np.where(residual > 0, share, 1 - share) / np.maximum(np.abs(residual), _SMALLEST_RESIDUAL)
         weight = weights * pull
         model = HistGradientBoostingRegressor(monotonic_cst=list(BOUND_MONOTONE), **_FOREST)
-        model.fit(x, y, sample_weight=weight / weight.mean())
+        with threadpool_limits(1):  # two threads are no faster on so few rows, and much slower on a busy machine
+            model.fit(x, y, sample_weight=weight / weight.mean())
         residual = y - model.predict(x)
     return from_sklearn(model)
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from knowledge.errors import InvalidModelError, InvalidRequestError, MissingDependencyError
+from knowledge.errors import InvalidModelError, InvalidRequestError, MissingDependencyError, QAdvisorError
 from knowledge.measurements import ModelFacts
+from measure import chatglm
 from measure.models import ModelSource
 from measure.plan import Settings
 from measure.quantizers.targets import Originals
@@ -89,21 +90,7 @@ def load_model(source: ModelSource, settings: Settings) -> LoadedModel:
         InvalidRequestError: the device is not there.
     """
     device = _device(settings.device)
-    common = {"trust_remote_code": settings.trust_remote_code, "local_files_only": True}
-    config = _reading(source, lambda: AutoConfig.from_pretrained(source.path, **common))
-    config._experts_implementation = "eager"  # experts run one by one, so that their inputs can be rounded
-    model, report = _reading(
-        source,
-        lambda: AutoModelForCausalLM.from_pretrained(
-            source.path,
-            config=config,
-            dtype=getattr(torch, settings.dtype),
-            use_safetensors=True,
-            output_loading_info=True,
-            **common,
-        ),
-    )
-    missing = sorted(report.get("missing_keys") or ())
+    model, missing, tokenizer = _chatglm(source, settings) if source.family == "chatglm" else _native(source, settings)
     if missing:
         raise InvalidModelError(
             f"{len(missing)} weights are missing from the files, the first is {missing[0]}",
@@ -111,11 +98,27 @@ def load_model(source: ModelSource, settings: Settings) -> LoadedModel:
             hint="complete the download, or use the checkpoint that belongs to config.json",
         )
     _refuse_non_finite(model, source)
-    tokenizer = _reading(source, lambda: AutoTokenizer.from_pretrained(source.path, **common))
     return LoadedModel(
         model=model.to(device).eval().requires_grad_(requires_grad=False),
         tokenizer=tokenizer, source=source, settings=settings, device=device, batch_size=settings.batch_size,
     )  # fmt: skip
+
+
+def _native(source: ModelSource, settings: Settings) -> tuple[Any, list[str], Any]:
+    """Model, names of missing weights, tokenizer, as transformers reads them."""
+    common = {"trust_remote_code": settings.trust_remote_code, "local_files_only": True}
+    config = _reading(source, lambda: AutoConfig.from_pretrained(source.path, **common))
+    config._experts_implementation = "eager"  # experts run one by one, so that their inputs can be rounded
+    options = {"config": config, "dtype": getattr(torch, settings.dtype), "use_safetensors": True, "output_loading_info": True}
+    model, report = _reading(source, lambda: AutoModelForCausalLM.from_pretrained(source.path, **options, **common))
+    tokenizer = _reading(source, lambda: AutoTokenizer.from_pretrained(source.path, **common))
+    return model, sorted(report.get("missing_keys") or ()), tokenizer
+
+
+def _chatglm(source: ModelSource, settings: Settings) -> tuple[Any, list[str], Any]:
+    """The same for ChatGLM, whose architecture transformers calls GLM."""
+    model, missing = _reading(source, lambda: chatglm.load_glm(source, getattr(torch, settings.dtype)))
+    return model, missing, _reading(source, lambda: chatglm.load_tokenizer(source))
 
 
 def _device(text: str) -> torch.device:
@@ -138,6 +141,8 @@ def _reading(source: ModelSource, read: Callable[[], Any]) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return read()
+    except QAdvisorError:
+        raise
     except ImportError as error:
         package = str(getattr(error, "name", None) or "sentencepiece")
         raise MissingDependencyError.of(package, extra="measure", purpose=f"{source.name}") from error

@@ -3,7 +3,7 @@
 from statistics import median
 from typing import TYPE_CHECKING
 
-from knowledge.measurements import Measurement, Probe, RunRecord
+from knowledge.measurements import Measurement, Probe, RunRecord, RunSpec
 from measure.outputs import Folder
 from measure.plan import Plan, estimate_memory
 from measure.tasks import SUITE_GAPS, SUITES
@@ -31,7 +31,7 @@ def plan_table(plan: Plan) -> "Table":
         table.add_column(heading, justify=side)  # type: ignore[arg-type]
     for cell in plan.cells:
         table.add_row(
-            cell.spec.recipe,
+            _recipe(cell.spec),
             cell.task.name,
             f"{cell.status}: {cell.reason}" if cell.reason else cell.status,
             _bytes(cell.deployed_bytes),
@@ -55,7 +55,7 @@ def status_table(folder: Folder) -> "Table":
     for heading in ("model", "recipe", "task", "result"):
         table.add_column(heading, overflow="fold")
     for record in sorted(folder.records.values(), key=lambda found: (found.spec.model, found.spec.recipe, found.spec.task)):
-        table.add_row(record.spec.model, record.spec.recipe, record.spec.task, result_text(record))
+        table.add_row(record.spec.model, _recipe(record.spec), record.spec.task, result_text(record))
     return table
 
 
@@ -84,7 +84,7 @@ def probe_table(probe: Probe) -> "Table":
 
 def record_line(record: RunRecord) -> str:
     """One record in one line."""
-    return f"{record.spec.recipe:<{_RECIPE_WIDTH}} {record.spec.task:<{_TASK_WIDTH}} {result_text(record)}"
+    return f"{_recipe(record.spec):<{_RECIPE_WIDTH}} {record.spec.task:<{_TASK_WIDTH}} {result_text(record)}"
 
 
 def result_text(record: RunRecord) -> str:
@@ -102,6 +102,11 @@ def measurement_text(measurement: Measurement) -> str:
     if measurement.against_baseline is not None:
         text += f" ({measurement.against_baseline.delta:+.2g})"
     return text
+
+
+def _recipe(spec: RunSpec) -> str:
+    """The recipe, with its protocol where that is not the usual one."""
+    return spec.recipe if spec.protocol == "default" else f"{spec.recipe} ({spec.protocol})"
 
 
 def _bytes(value: int | None) -> str:

@@ -1,6 +1,6 @@
 """Standard errors and the paired bootstrap; numpy only, seeded, None where a figure is not defined."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +87,23 @@ def _resampled_means(values: Floats, weights: Floats, rng: np.random.Generator, 
         total = w.sum(axis=1)
         parts.append((values[chosen] * w).sum(axis=1) / np.where(total > 0, total, 1.0))
     return np.concatenate(parts)
+
+
+def bootstrap_error(
+    statistic: Callable[[Sequence[float], Sequence[float]], float],
+    one: Sequence[float],
+    two: Sequence[float],
+    *,
+    seed: int = 0,
+    resamples: int = 500,
+) -> float | None:
+    """Standard error of a statistic of paired columns over resampled rows; None for fewer than two rows."""
+    if len(one) != len(two) or len(one) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    first, second = np.asarray(one, float), np.asarray(two, float)
+    draws = (rng.integers(0, first.size, size=first.size) for _ in range(resamples))
+    return float(np.std([statistic(first[rows], second[rows]) for rows in draws], ddof=1))  # type: ignore[arg-type]
 
 
 def flip_rate(correct: Sequence[float], baseline: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from advisor.backtest import BacktestReport
+    from advisor.regret import Regret
     from advisor.scores import Interval
 
 app = new_app()
@@ -30,37 +31,41 @@ def backtest(json: options.Json = False) -> None:
 
 
 def _tables(report: "BacktestReport") -> list["RenderableType"]:
-    """Error, order and coverage by what was left out, then regret."""
+    """Error and order of every forecast by what was left out, then coverage and regret."""
     from rich.text import Text
 
-    from advisor.backtest import OURS
-
-    scores = (
-        (score.split, score.forecast, _share(score.error), _points(score.nats), _share(score.order_significant))
-        for score in report.scores
-    )
+    parts: list[RenderableType] = [
+        Text(f"{report.rows:,} scores of {report.models} models; item noise alone: {100 * report.item_noise:.2f} points")
+    ]
+    for split in dict.fromkeys(score.split for score in report.scores):
+        rows = (
+            (s.forecast, _share(s.error), f"{s.nats.value:.4f}", _percent(s.order)) for s in report.scores if s.split == split
+        )
+        columns = ("forecast", "error, points", "nats", "order")
+        parts += [Text(f"\n{split} left out"), output.make_table(columns, rows, right=columns[1:])]
     covered = (
         (split, _share(entries[0].share), f"{100 * entries[0].width:.1f} points", entries[0].rows)
         for split, entries in report.coverage.items()
     )
-    regret = report.regret
-    choices = ((OURS, regret.forecast), ("a perfect forecast of noisy scores", regret.perfect),
-               ("always 4 bits", regret.four_bit), ("the highest bits that fit", regret.highest_bits))  # fmt: skip
-    head = f"{report.rows:,} scores of {report.models} models; item noise alone: {100 * report.item_noise:.2f} points"
-    right = ("error, points", "nats", "order, %")
-    return [
-        Text(head + "\n"),
-        output.make_table(("left out", "forecast", *right), scores, right=right),
-        Text("\nintervals that hold (level 90 %)"),
-        output.make_table(("left out", "hold, %", "mean width", "scores"), covered, right=("hold, %", "mean width", "scores")),
-        Text(f"\nregret of {regret.choices:,} choices under a memory budget, points"),
-        output.make_table(("chosen by", "regret"), ((name, _share(value)) for name, value in choices), right=("regret",)),
-    ]
+    columns = ("left out", "hold, %", "mean width", "scores")
+    parts += [Text("\nintervals that hold (level 90 %)"), output.make_table(columns, covered, right=columns[1:])]
+    chosen = ((name, _share(value)) for name, value in _choices(report.regret))
+    parts.append(Text(f"\nregret of {report.regret.choices:,} choices under a memory budget, points"))
+    return [*parts, output.make_table(("chosen by", "regret"), chosen, right=("regret",))]
+
+
+def _choices(regret: "Regret") -> tuple[tuple[str, "Interval"], ...]:
+    return (
+        ("qadvisor", regret.forecast),
+        ("a perfect forecast of noisy scores", regret.perfect),
+        ("always 4 bits", regret.four_bit),
+        ("the highest bits that fit", regret.highest_bits),
+    )
 
 
 def _share(value: "Interval") -> str:
     return f"{100 * value.value:.2f} ({100 * value.low:.2f} to {100 * value.high:.2f})"
 
 
-def _points(value: "Interval") -> str:
-    return f"{value.value:.4f}"
+def _percent(value: "Interval") -> str:
+    return f"{100 * value.value:.1f} %"

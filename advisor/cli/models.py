@@ -28,8 +28,8 @@ def list_models(search: options.Search = None, family: Family = None, json: opti
     if json:
         output.write_json(output.versioned(models=[_summary(model) for model in models]))
         return
-    rows = ((model.name, model.family, _billions(params_total(model)), model.layers, model.max_context) for model in models)
-    table = output.make_table(("model", "family", "params", "layers", "context"), rows, right=("params", "layers", "context"))
+    rows = ((model.name, model.family, _billions(params_total(model)), model.max_context) for model in models)
+    table = output.make_table(("model", "family", "params", "context"), rows, right=("params", "context"), whole=("family",))
     output.write_rich(table, output.count_line(len(models), "model"))
 
 

@@ -25,9 +25,10 @@ def predict(input: Input, output_file: Output, json: options.Json = False) -> No
     Any column may be missing: model, params_b, family, method, scheme or w_*, a_*, kv_*, format, task, task_type, metric,
     context, baseline. Added are relative_loss or delta_nll, lower, upper, level, in_support and basis.
     """
+    output.check_writable(output_file)
     from advisor.predict_table import predict_table
 
-    summary = predict_table(input, output.check_writable(output_file))
+    summary = predict_table(input, output_file)
     if json:
         fields = {name: getattr(summary, name) for name in ("rows", "direct", "out_of_support")}
         output.write_json(output.versioned(**fields, output=str(summary.output)))

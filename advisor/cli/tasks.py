@@ -31,9 +31,9 @@ def list_tasks(search: options.Search = None, type: Type = None, json: options.J
     if json:
         output.write_json(output.versioned(tasks=[_fields(task) for task in tasks]))
         return
-    rows = ((task.name, task.type, task.ability, task.metric, task.chance, task.items) for task in tasks)
-    columns = ("task", "type", "ability", "metric", "chance", "items")
-    output.write_rich(output.make_table(columns, rows, right=("chance", "items")), output.count_line(len(tasks), "task"))
+    rows = ((task.name, task.type, task.chance, task.items) for task in tasks)
+    table = output.make_table(("task", "type", "chance", "items"), rows, right=("chance", "items"), whole=("type",))
+    output.write_rich(table, output.count_line(len(tasks), "task"))
 
 
 @app.command("show")

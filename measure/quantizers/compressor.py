@@ -7,6 +7,7 @@ import copy
 import logging
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -117,7 +118,10 @@ def run_oneshot(loaded: "LoadedModel", modifiers: list[Any]) -> tuple[Any, Calib
     copied = copy.deepcopy(loaded.model)
     if not torch.accelerator.is_available():  # AWQ pins host memory, which needs an accelerator
         setattr(IntermediatesCache, "pin_memory", lambda self, *args, **kwargs: None)  # noqa: B010 - a method, by intent
-    with _quiet():
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        if not Path(copied.config.name_or_path or "-").is_dir():  # it reads the configuration again from where it lies
+            copied.config.save_pretrained(folder)
+            copied.config.name_or_path = folder
         reset_session()
         copied = oneshot(
             model=copied,

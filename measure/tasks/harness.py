@@ -1,31 +1,26 @@
 """Any task of lm-evaluation-harness, with per-sample results, pairing, and calibration of multiple-choice confidence."""
 
-import hashlib
 import json
 import logging
-import math
 import os
 import random
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knowledge.measurements import Measurement
 from measure.errors import TaskDataError
 from measure.inference import out_of_memory, release_memory
-from measure.stats import expected_calibration_error, standard_error, weighted_mean
 from measure.tasks import TaskPlan, TaskResult
+from measure.tasks.samples import add_summaries, read_columns
 
 if TYPE_CHECKING:
     from measure.loading import LoadedModel
 
 _DEFAULT_ITEMS = 50
-_ACCURACIES = ("acc", "acc_norm", "exact_match", "em", "mc2")
-_ROLLING = {"word_perplexity": "nats per word", "byte_perplexity": "nats per byte"}
 
 
 class HarnessScorer:
@@ -118,125 +113,23 @@ class HarnessScorer:
         return results
 
     def _read(self, results: Mapping[str, Any]) -> TaskResult:
-        samples = [
-            (name, sample)
-            for name, rows in sorted(results["samples"].items())
-            for sample in sorted(rows, key=lambda row: row["doc_id"])
-        ]
+        samples = [(name, sample) for name, rows in sorted(results["samples"].items()) for sample in rows]
         columns = read_columns(samples, results["higher_is_better"])
+        add_summaries(columns, results)
         shots = {int(value) for value in results.get("n-shot", {}).values()}
         versions = results.get("versions", {})
-        digest = hashlib.sha256(json.dumps([sample.get("doc_hash") for _, sample in samples]).encode()).hexdigest()[:16]
         return TaskResult(
-            measurements=columns.measurements + _summaries(results, columns),
+            measurements=columns.measurements,
             samples=columns.samples,
             weights=columns.weights,
-            correct=next((name for name in _ACCURACIES if name in columns.samples), None),
-            data_hash=digest,
+            correct=columns.correct,
+            data_hash=columns.data_hash,
             task_version=f"{self.task.name}/{versions.get(self.task.name, 'group')}",
             shots=shots.pop() if len(shots) == 1 else None,
             harness=f"lm_eval {version('lm_eval')}",
             limit=self.task.options.limit,
             context=self.task.options.context,
         )
-
-
-class _Columns:
-    """Per-sample columns of a task, and the metrics that are their means."""
-
-    def __init__(self, ids: list[str]) -> None:
-        self.samples: dict[str, list[float | int | str | None]] = {"id": list(ids)}
-        self.weights: dict[str, str] = {}
-        self.measurements: list[Measurement] = []
-
-    def add(
-        self, metric: str, values: list[float], *, unit: str, higher_is_better: bool, weights: list[float] | None = None
-    ) -> None:
-        """A column, and its mean as a measurement."""
-        self.samples[metric] = list(values)
-        if weights is not None:
-            self.samples[f"{metric}.weight"] = list(weights)
-            self.weights[metric] = f"{metric}.weight"
-        self.measurements.append(
-            Measurement(
-                metric=metric, value=weighted_mean(values, weights), stderr=standard_error(values, weights), unit=unit,
-                stderr_method="documents as samples", n=len(values), higher_is_better=higher_is_better, per_sample=metric,
-            )
-        )  # fmt: skip
-
-
-def read_columns(samples: Sequence[tuple[str, Mapping[str, Any]]], directions: Mapping[str, Mapping[str, bool]]) -> _Columns:
-    """Columns from the harness's sample log: each number that a metric gave a document, and option confidences.
-
-    Rolling perplexities give (log-likelihood, words or bytes) a document; they become nats per word or byte with weights.
-    """
-    columns = _Columns([f"{name}/{sample['doc_id']}" for name, sample in samples])
-    direction = {metric: better for table in directions.values() for metric, better in table.items()}
-    metrics = sorted({metric for _, sample in samples for metric in sample.get("metrics", ())})
-    for metric in metrics:
-        values = [sample.get(metric) for _, sample in samples]
-        if metric in _ROLLING and all(isinstance(value, (tuple, list)) for value in values):
-            weights = [float(count) for _, count in values]  # type: ignore[misc]
-            losses = [-float(total) / count for total, count in values]  # type: ignore[misc]
-            name = "nll_per_word" if metric == "word_perplexity" else "nll_per_byte"
-            columns.add(name, losses, unit=_ROLLING[metric], higher_is_better=False, weights=weights)
-        elif all(isinstance(value, (int, float)) and math.isfinite(value) for value in values):
-            better = direction.get(metric)
-            columns.add(
-                metric,
-                [float(value) for value in values if value is not None],
-                unit="share of items" if metric in _ACCURACIES else "harness metric",
-                higher_is_better=True if better is None else bool(better),
-            )
-    _add_confidence(columns, [sample for _, sample in samples])
-    return columns
-
-
-def _add_confidence(columns: _Columns, samples: Sequence[Mapping[str, Any]]) -> None:
-    """Expected calibration error of multiple choice: confidence is the softmax of the options' log-likelihoods."""
-    confidences: list[float] = []
-    for sample in samples:
-        options = sample.get("filtered_resps") or []
-        if len(options) < 2 or not all(isinstance(option, (tuple, list)) and len(option) == 2 for option in options):
-            return
-        scores = [float(option[0]) for option in options]
-        top = max(scores)
-        confidences.append(1 / sum(math.exp(score - top) for score in scores))
-    correct = columns.samples.get("acc")
-    if correct is None or not confidences:
-        return
-    columns.samples["confidence"] = list(confidences)
-    columns.measurements.append(
-        Measurement(
-            metric="ece", value=expected_calibration_error(confidences, [float(value or 0) for value in correct]),
-            n=len(confidences), unit="10 equal bins", higher_is_better=False,
-        )
-    )  # fmt: skip
-
-
-def _summaries(results: Mapping[str, Any], columns: _Columns) -> list[Measurement]:
-    """Metrics that are no mean over documents (F1, BLEU, perplexities): the harness's value, without a standard error."""
-    found = []
-    have = {measurement.metric for measurement in columns.measurements}
-    for task, values in results["results"].items():
-        for key, value in values.items():
-            metric, _, _ = key.partition(",")
-            if metric in have or metric.endswith("_stderr") or "," not in key or not isinstance(value, (int, float)):
-                continue
-            if not math.isfinite(value):
-                continue
-            better = results["higher_is_better"].get(task, {}).get(metric)
-            name = metric if len(results["results"]) == 1 else f"{metric}[{task}]"
-            found.append(
-                Measurement(
-                    metric=name,
-                    value=float(value),
-                    n=len(columns.samples["id"]),
-                    unit="harness metric",
-                    higher_is_better=better,
-                )
-            )
-    return found
 
 
 @contextmanager

@@ -25,6 +25,12 @@ def test_lists_fit_80_columns(command: str) -> None:
     assert not any(line.endswith(" ") for line in result.out.splitlines())
 
 
+@pytest.mark.parametrize(("command", "key"), [("models", "name"), ("tasks", "name"), ("hardware", "name"), ("rules", "id")])
+def test_names_are_shown_whole_so_that_they_can_be_copied(command: str, key: str) -> None:
+    shown = set(run_cli(command).out.split())
+    assert [row[key] for row in run_cli(command, "--json").json[LISTS[command][0]] if row[key] not in shown] == []
+
+
 @pytest.mark.parametrize("command", LISTS)
 def test_lists_as_json_carry_the_contract_version(command: str) -> None:
     document = run_cli(command, "--json").json
@@ -123,9 +129,9 @@ def test_rules_are_recomputed_on_own_and_other_sources() -> None:
 
 
 def test_rules_can_be_held_against_the_predictor() -> None:
-    checks = run_cli("rules", "check", "--against-predictor", "--json").json["checks"]
-    assert {check["predictor"] for check in checks} <= {"agrees", "disagrees", "no data"}
-    assert "predictor: " in run_cli("rules", "check", "--against-predictor").out.splitlines()[-1]
+    lines = run_cli("rules", "check", "--against-predictor").out.splitlines()
+    assert lines[-1].startswith("predictor: ")
+    assert "agrees" in lines[-1]
 
 
 def test_memory_adds_up_and_names_formulas() -> None:

@@ -167,15 +167,26 @@ def test_debug_behind_two_dashes_is_a_value() -> None:
     assert entry._take_debug(["models", "show", "--", "--debug"]) == (["models", "show", "--", "--debug"], False)
 
 
+ENTRY = [sys.executable, "-c", "from advisor.cli.main import run; run()"]
+"""The console command as its own process."""
+
+
 def test_a_reader_that_leaves_is_no_error() -> None:
-    program = "import sys; from advisor.cli.main import main; sys.exit(main(['models', '--json']))"
-    command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+    with subprocess.Popen([*ENTRY, "models", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
         process.stdout.read(10)
         process.stdout.close()
         _, errors = process.communicate()
     assert errors == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["models", "--json"], 0), (["nonsense", "--json"], 2)], ids=["answer", "error"]
+)
+def test_the_process_writes_all_of_its_output_before_it_ends(arguments: list[str], code: int) -> None:
+    done = subprocess.run([*ENTRY, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert done.stdout == run_cli(*arguments).out
 
 
 def test_output_in_a_pipe_has_no_colour_and_fits() -> None:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from advisor.predictor import Predictions, load_predictor
 from advisor.rule_agreement import check_against_predictor
-
 from knowledge.rules import Claim, load_rules
 from knowledge.store import open_store
 

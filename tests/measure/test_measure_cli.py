@@ -103,3 +103,43 @@ def test_a_device_that_is_not_here(model_folder, tmp_path):
         pytest.skip("needs a machine without a GPU; this one has one")
     with pytest.raises(InvalidRequestError, match="no cuda device here"):
         call("run", "--model", model_folder("llama"), "--device", "cuda", "--output", tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision(model_folder, tmp_path, dtype):
+    recipes = "li2024,w8a8:llm.int8,w4a16-g32:gptq,nf4,mxfp4,w4a16-g32-kivi2"
+    where = ("--model", model_folder("mixtral"), "--recipes", recipes, "--output", tmp_path / "runs")
+    found = json.loads(call("run", *where, "--dtype", dtype, "--calibration-samples", 4, *ARGUMENTS, "--json"))
+    assert (found["ok"], found["failed"]) == (3 * 17, 0)
+    assert "(li2024)" in call("status", "--output", tmp_path / "runs")
+
+
+def test_interruption_says_how_to_go_on(model_folder, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("measure.runner.run_plan", interrupted)
+    with pytest.raises(QAdvisorError, match="interrupted after 0 of 6 cells") as caught:
+        call("run", "--model", model_folder("llama"), "--recipes", "kv8", "--output", tmp_path / "runs", *ARGUMENTS)
+    assert caught.value.hint is not None
+    assert "goes on where it was" in caught.value.hint
+
+
+def test_tasks_without_data_are_left_out_when_asked(model_folder, tmp_path):
+    (tmp_path / "own.yaml").write_text(
+        json.dumps(
+            {"task": "own", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(tmp_path / "gone.jsonl")}}}
+        )
+    )
+    arguments = ("--model", model_folder("llama"), "--recipes", "kv8", "--tasks", "own,retrieval", "--task-dir", tmp_path)
+    planned = json.loads(call("plan", *arguments, "--output", tmp_path / "runs", "--check-data", "--json"))
+    states = {(cell["task"], cell["status"]) for cell in planned["cells"]}
+    assert states == {("own", "no_data"), ("retrieval", "todo")}
+    assert "data of own are not here" in next(cell["reason"] for cell in planned["cells"] if cell["task"] == "own")
+
+
+@pytest.mark.parametrize("suite", ["li2024", "jin2024"])
+def test_plans_of_studies_say_what_they_leave_out(model_folder, tmp_path, suite):
+    text = call("plan", "--model", model_folder("llama"), "--recipes", "nf4", "--suite", suite, "--output", tmp_path)
+    assert f"suite {suite} leaves out:" in text
+    assert "needs a judge" in text

@@ -46,7 +46,7 @@ def test_one_forward_equals_decoding(double_for, family):
     ids = token_ids()
     with torch.no_grad():
         plain = loaded.model(input_ids=ids).logits
-    for name in ("kv3", "kvfp8"):
+    for name in ("kv3", "kvfp8", "kvmxfp4"):
         applied = apply_recipe(loaded, parse_recipe(name), PROTOCOLS["default"])
         with torch.no_grad():
             whole = loaded.model(input_ids=ids).logits
