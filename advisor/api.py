@@ -111,7 +111,7 @@ def estimate_memory(
     from knowledge.schemes import parse_scheme
 
     spec = resolve_model(model, online=online)
-    return estimate(spec, parse_scheme(scheme), method=method, engine=engine, context=parse_tokens(context), batch=batch)
+    return estimate(spec, parse_scheme(scheme), method=method, engine=engine, context=parse_tokens(str(context)), batch=batch)
 
 
 def predict(rows: Any, *, home: Path | None = None) -> list[dict[str, object]]:

@@ -18,7 +18,8 @@ from advisor.features import DELTA_NLL, RELATIVE, Floats
 from advisor.fit import BOUND_FOLDS, LEVEL, LeftOut, corrections, left_out, left_out_bounds, novelty_folds
 from advisor.law_fit import make_design
 from advisor.regret import Regret, find_choices, regret
-from advisor.scale import expand, target
+from advisor.predictor import on_losses
+from advisor.scale import stretch
 from advisor.scores import Coverage, Interval, Pairs, coverage, make_pairs, pair_order, weighted_mean
 from advisor.training import TrainingSet
 from knowledge.schemes import parse_scheme
@@ -137,13 +138,13 @@ def _bounds(data: TrainingSet, views: tuple[LeftOut, ...]) -> tuple[Bounds, ...]
         for view, inner, outer in zip(views, raw, out, strict=True):
             for (loss, novelty), correction in found.items():
                 rows = np.flatnonzero((groups == group) & (is_nll == (loss == DELTA_NLL)) & (view.novelty == novelty))
-                low, high = conformal.widen(inner.lower[rows], inner.upper[rows], noise[rows], cell[rows], correction)
+                low, high = conformal.widen(inner.lower[rows], inner.upper[rows], cell[rows], correction)
                 outer.lower[rows], outer.upper[rows] = low, high
-    return tuple(_on_losses(bounds, is_nll, view.point) for bounds, view in zip(out, views, strict=True))
+    return tuple(_within(bounds, noise, is_nll, view.point) for bounds, view in zip(out, views, strict=True))
 
 
-def _on_losses(bounds: Bounds, is_nll: NDArray[np.bool_], point: Floats) -> Bounds:
-    lower, upper = np.where(is_nll, expand(bounds.lower), bounds.lower), np.where(is_nll, expand(bounds.upper), bounds.upper)
+def _within(bounds: Bounds, noise: Floats, is_nll: NDArray[np.bool_], point: Floats) -> Bounds:
+    lower, upper = on_losses(bounds.lower, bounds.upper, noise, is_nll)
     return Bounds(lower=np.minimum(lower, point), upper=np.maximum(upper, point))
 
 
@@ -151,19 +152,19 @@ def _untuned_bounds(data: TrainingSet, folds: Ints) -> Bounds:
     """Quantiles of the untuned forest, with the correction of our own bounds."""
     raw = [_left_out_baseline(data, folds, untuned_quantile(share)) for share in (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)]
     is_nll = data.features.is_nll
-    wanted, lower, upper = target(data.loss, is_nll), target(raw[0], is_nll), target(raw[1], is_nll)
-    groups = training.folds_of_models(data.names("model"), BOUND_FOLDS)
     noise, cell, models = data.tasks.noise(data.features), conformal.cells(data.features), data.names("model")
+    wanted, low, high = stretch(data.loss, noise), stretch(raw[0], noise), stretch(raw[1], noise)
+    lower, upper = low.copy(), high.copy()
+    groups = training.folds_of_models(data.names("model"), BOUND_FOLDS)
     for group in np.unique(groups):
         for nll in (False, True):
             fit = np.flatnonzero((groups != group) & (is_nll == nll) & (data.score_weights > 0))
             rows = np.flatnonzero((groups == group) & (is_nll == nll))
             correction = conformal.conformalize(
-                wanted[fit], target(raw[0], is_nll)[fit], target(raw[1], is_nll)[fit], noise[fit], cell[fit], data.weights[fit],
-                models[fit], LEVEL,
-            )  # fmt: skip
-            lower[rows], upper[rows] = conformal.widen(lower[rows], upper[rows], noise[rows], cell[rows], correction)
-    return _on_losses(Bounds(lower=lower, upper=upper), is_nll, (raw[0] + raw[1]) / 2)
+                wanted[fit], low[fit], high[fit], cell[fit], data.weights[fit], models[fit], LEVEL
+            )
+            lower[rows], upper[rows] = conformal.widen(low[rows], high[rows], cell[rows], correction)
+    return _within(Bounds(lower=lower, upper=upper), noise, is_nll, (raw[0] + raw[1]) / 2)
 
 
 def _report(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor.features import Floats
+from advisor.scores import weighted_quantile
 from advisor.training import TrainingSet
 
 Ints = NDArray[np.intp]
@@ -56,13 +57,6 @@ BASELINES: dict[str, Baseline] = {
 }
 
 
-def weighted_median(values: Floats, weights: Floats) -> float:
-    """The value with half of the weight on either side."""
-    order = np.argsort(values, kind="stable")
-    total = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(total, total[-1] / 2)])
-
-
 def _medians(data: TrainingSet, train: Ints, test: Ints, levels: tuple[tuple[str, ...], ...]) -> Floats:
     bits = [data.features.numbers[name].tolist() for name in ("w_bits", "a_bits", "kv_bits")]
     out = np.full(len(test), np.nan)
@@ -73,7 +67,7 @@ def _medians(data: TrainingSet, train: Ints, test: Ints, levels: tuple[tuple[str
         for row in train.tolist():
             groups.setdefault(keys[row], []).append(row)
         found = {
-            key: weighted_median(data.loss[rows], data.weights[rows]) for key, rows in groups.items() if len(rows) >= _LEAST_ROWS
+            key: weighted_quantile(data.loss[rows], data.weights[rows], 0.5) for key, rows in groups.items() if len(rows) >= _LEAST_ROWS
         }
         out = np.where(np.isnan(out), [found.get(keys[row], np.nan) for row in test.tolist()], out)
     return np.nan_to_num(out)

@@ -3,8 +3,10 @@
 Bounds from quantile forests hold on average at best. Conformalized quantile regression (Romano et al. 2019,
 arXiv 1905.03222) moves each by the quantile of how far left-out figures lay outside. Here the quantile is taken by cell
 (Mondrian: which of weights, activations and KV cache are quantized, and how coarsely), with the finite-sample correction
-(n + 1) / n on the number of independent groups, and the shift is in units of the noise of the task and, for large losses, of
-the loss itself.
+(n + 1) / n, and the shift is on the scale of `advisor.scale.stretch`: units of the task's noise for small losses, a factor
+for large ones. A cell with few
+figures or few models takes the wider of its own correction and that of all cells of its kind, for the upper bound; for the
+lower one, which would widen all smaller cells too, it borrows from its neighbours.
 
 Cells are ordered: fewer bits of any tensor kind is a larger cell. Corrections of the upper bound are the largest over all
 smaller cells, those of the lower bound the largest over all larger ones: both only widen, and a bound never improves
@@ -28,8 +30,6 @@ KV_BANDS = (16.0, 7.0, 3.5, 2.5)
 SHAPE = (len(W_BANDS) + 1, len(A_BANDS) + 1, len(KV_BANDS) + 1)
 N_CELLS = int(np.prod(SHAPE))
 
-GROWTH = 0.25
-"""How much of a loss adds to the unit in which its bound is moved."""
 MIN_ROWS, MIN_CLUSTERS = 100, 6
 """A cell with less figures, or from less models, borrows the wider of its kind's correction and its own."""
 
@@ -57,7 +57,7 @@ def cell_name(cell: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """How far bounds are moved outwards in each cell, in units of `unit`."""
+    """How far bounds are moved outwards in each cell, on the scale of `advisor.scale.stretch`."""
 
     lower: Floats
     upper: Floats
@@ -65,62 +65,53 @@ class Correction:
     """Calibration figures of the cell itself."""
 
 
-def unit(bound: Floats, noise: Floats) -> Floats:
-    """What one unit of correction is: the noise of the task plus a share of the bound. Grows slower than the bound."""
-    return noise + GROWTH * np.maximum(bound, 0)
-
-
-def widen(lower: Floats, upper: Floats, noise: Floats, cell: Ints, correction: Correction) -> tuple[Floats, Floats]:
-    """Bounds after the correction of their cell."""
-    return lower - correction.lower[cell] * unit(lower, noise), upper + correction.upper[cell] * unit(upper, noise)
+def widen(lower: Floats, upper: Floats, cell: Ints, correction: Correction) -> tuple[Floats, Floats]:
+    """Bounds after the correction of their cell, on the scale of `advisor.scale.stretch`."""
+    return lower - correction.lower[cell], upper + correction.upper[cell]
 
 
 def conformalize(
-    loss: Floats, lower: Floats, upper: Floats, noise: Floats, cell: Ints, weights: Floats, clusters: NDArray[np.object_], level: float
+    loss: Floats, lower: Floats, upper: Floats, cell: Ints, weights: Floats, clusters: NDArray[np.object_], level: float
 ) -> Correction:
     """The correction under which a share `level` of figures lies within its bounds, cell by cell.
 
     Args:
-        loss: the figures, none of which the bounds were fitted on.
-        lower: bounds to correct.
-        upper: bounds to correct.
-        noise: noise of the task of each row.
+        loss: the figures, none of which the bounds were fitted on, on the scale of `advisor.scale.stretch`.
+        lower: bounds to correct, on that scale.
+        upper: bounds to correct, on that scale.
         cell: from `cells`.
         weights: weight of each row.
         clusters: rows of one cluster (a model) are not independent.
         level: share that must lie within; half of the rest on either side.
     """
-    sides: dict[str, Floats] = {}
-    outside = {"lower": (lower - loss) / unit(lower, noise), "upper": (loss - upper) / unit(upper, noise)}
-    for side, scores in outside.items():
-        sides[side] = _by_cell(scores, cell, weights, clusters, 0.5 + level / 2)
-    limit = 0.9 / GROWTH  # beyond, a lower bound would fall as its loss grows
-    return Correction(
-        lower=np.minimum(_hull(sides["lower"], upwards=False), limit),
-        upper=np.maximum(_hull(sides["upper"], upwards=True), -limit),
-        count=np.bincount(cell, minlength=N_CELLS),
-    )
+    share, count = 0.5 + level / 2, np.bincount(cell, minlength=N_CELLS)
+    lows, small = _by_cell(lower - loss, cell, weights, clusters, share)
+    highs, _ = _by_cell(loss - upper, cell, weights, clusters, share)
+    lows[small] = -np.inf
+    return Correction(lower=_hull(lows, upwards=False), upper=_hull(highs, upwards=True), count=count)
 
 
-def quantile(scores: Floats, weights: Floats, clusters: NDArray[np.object_], share: float) -> float:
-    """Weighted quantile with the finite-sample correction for as many independent groups as there are clusters."""
-    n = len(np.unique(clusters))
-    order = np.argsort(scores)
+def quantile(scores: Floats, weights: Floats, share: float) -> float:
+    """Weighted quantile with the finite-sample correction (n + 1) / n; the largest score where n is too small for it."""
+    n = len(scores)
+    order = np.argsort(scores, kind="stable")
     total = np.cumsum(weights[order])
-    wanted = min(share * (n + 1) / n, 1.0) if n * (1 - share) >= 1 else share
-    place = int(np.searchsorted(total, wanted * total[-1]))
-    return float(scores[order][min(place, len(scores) - 1)])
+    place = int(np.searchsorted(total, min(share * (n + 1) / n, 1.0) * total[-1] * (1 - 1e-12)))
+    return float(scores[order][min(place, n - 1)])
 
 
-def _by_cell(scores: Floats, cell: Ints, weights: Floats, clusters: NDArray[np.object_], share: float) -> Floats:
-    overall = quantile(scores, weights, clusters, share)
+def _by_cell(
+    scores: Floats, cell: Ints, weights: Floats, clusters: NDArray[np.object_], share: float
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Correction of each cell, -inf without figures; and which cells are too small for one of their own."""
+    overall = quantile(scores, weights, share)
     kinds = np.array([_kind_of(c) for c in range(N_CELLS)])
     by_kind: dict[int, float] = {}
     for kind in np.unique(kinds):
         rows = kinds[cell] == kind
         enough = rows.sum() >= MIN_ROWS and len(np.unique(clusters[rows])) >= MIN_CLUSTERS
-        by_kind[int(kind)] = quantile(scores[rows], weights[rows], clusters[rows], share) if enough else overall
-    out = np.empty(N_CELLS)
+        by_kind[int(kind)] = quantile(scores[rows], weights[rows], share) if enough else overall
+    out, small = np.empty(N_CELLS), np.zeros(N_CELLS, dtype=bool)
     for c in range(N_CELLS):
         rows = cell == c
         parent = by_kind[int(kinds[c])]
@@ -128,10 +119,10 @@ def _by_cell(scores: Floats, cell: Ints, weights: Floats, clusters: NDArray[np.o
         if n == 0:
             out[c] = -np.inf
             continue
-        own = quantile(scores[rows], weights[rows], clusters[rows], share)
-        small = n < MIN_ROWS or len(np.unique(clusters[rows])) < MIN_CLUSTERS
-        out[c] = max(own, parent) if small else own
-    return out
+        own = quantile(scores[rows], weights[rows], share)
+        small[c] = n < MIN_ROWS or len(np.unique(clusters[rows])) < MIN_CLUSTERS
+        out[c] = max(own, parent) if small[c] else own
+    return out, small
 
 
 def _kind_of(cell: int) -> int:

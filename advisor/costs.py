@@ -103,7 +103,8 @@ def _table(
     state = np.array([row.runtime.state for row in rows], dtype=np.int64)
     buffers = np.array([row.runtime.buffers_bytes for row in rows], dtype=np.int64)
     penalty = np.array([row.candidate.penalty for row in rows], dtype=float)
-    active, past = weights * active_share(spec), (cache + state).astype(float)
+    active: Floats = np.asarray(weights * active_share(spec), dtype=float)
+    past: Floats = np.asarray(cache + state, dtype=float)
     return Costs(
         candidates=candidates if not refused else tuple(row.candidate for row in rows),
         refused=refused,

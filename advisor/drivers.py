@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from advisor.candidates import scheme_columns
-from advisor.losses import Forecaster
+from advisor.predictor import Predictor
 from advisor.relation import Columns, task_columns
 from advisor.report_words import percent
 from advisor.study import Study
@@ -37,7 +37,7 @@ class Driver:
     text: str
 
 
-def drivers_of(study: Study, index: int, predictor: Forecaster, *, count: int = 3) -> tuple[Driver, ...]:
+def drivers_of(study: Study, index: int, predictor: Predictor, *, count: int = 3) -> tuple[Driver, ...]:
     """The strongest drivers of the prediction for candidate `index`, averaged over the tasks of the request."""
     changes = list(_changes(study, index))
     base = _loss(study, index, predictor, {})
@@ -83,7 +83,7 @@ def _changes(study: Study, index: int) -> Iterator[tuple[str, str, Columns]]:
         yield "task", f"{names} rather than {plain_task.title}", change
 
 
-def _loss(study: Study, index: int, predictor: Forecaster, change: Columns) -> float:
+def _loss(study: Study, index: int, predictor: Predictor, change: Columns) -> float:
     """Predicted loss of the candidate with some columns changed, averaged over the tasks."""
     row = {name: values[0] if not np.ma.is_masked(values[0]) else None for name, values in _row(study, index).items()}
     total = 0.0

@@ -10,6 +10,7 @@ import numpy as np
 from advisor.answer import EvidenceRow, Option, option_dict, round_floats, slots
 from advisor.candidates import matches
 from advisor.drivers import Driver, drivers_of
+from advisor.kept_store import kept_store
 from advisor.recommendation import (
     allowed_candidates,
     describe,
@@ -26,7 +27,7 @@ from knowledge.errors import InvalidSchemeError, NoAnswerError
 from knowledge.queries import nearest_evidence
 from knowledge.recipes import find_method
 from knowledge.schemes import QuantScheme, parse_scheme
-from knowledge.store import KnowledgeStore, open_store
+from knowledge.store import KnowledgeStore
 
 _NEAREST = 8
 """Rows of like models and recipes that are shown beside the cell's own."""
@@ -80,7 +81,7 @@ def explain(request: AdviceRequest, scheme: str, *, method: str | None = None, h
         NoAnswerError: nothing can be said about the task, or no engine runs anything.
     """
     wanted = parse_scheme(scheme)
-    with open_store(home, exclude_licences=request.exclude_licences) as store:
+    with kept_store(home, request.exclude_licences) as store:
         study = study_request(request, store, home=home)
         return _explanation(study, store, _find(study, wanted, method, scheme))
 

@@ -6,7 +6,7 @@ clear are tabulated by interval of that feature, so that a row costs one table r
 through each tree.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -134,6 +134,21 @@ def from_sklearn(model: Any) -> Forest:
         missing_left=np.array(columns["missing_left"], dtype=bool),
         mask=np.array(columns["mask"], dtype=np.uint16),
         values=values,
+    )
+
+
+def stack(forests: Sequence[Forest], scales: Sequence[float] | NDArray[np.float64], baseline: float) -> Forest:
+    """The sum of forests, each times its scale, plus `baseline`."""
+    counts = np.cumsum([0, *(len(forest.values) for forest in forests)])
+    return Forest(
+        baseline=baseline + sum(scale * forest.baseline for forest, scale in zip(forests, scales, strict=True)),
+        n_features=forests[0].n_features,
+        tree=np.concatenate([forest.tree + first for forest, first in zip(forests, counts, strict=False)]).astype(np.int32),
+        feature=np.concatenate([forest.feature for forest in forests]),
+        threshold=np.concatenate([forest.threshold for forest in forests]),
+        missing_left=np.concatenate([forest.missing_left for forest in forests]),
+        mask=np.concatenate([forest.mask for forest in forests]),
+        values=np.concatenate([scale * forest.values for forest, scale in zip(forests, scales, strict=True)]),
     )
 
 

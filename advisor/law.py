@@ -15,6 +15,7 @@ towards zero by their prior standard deviation, so an unseen name gets the mean.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,7 +137,8 @@ class Law:
     def codes(self, name: str, features: Features) -> NDArray[np.intp]:
         """Places of a column's names in the tables; unknown names share the last place."""
         known = self.vocabulary[name]
-        return np.array([known.get(value, len(known)) for value in features.names[name]], dtype=np.intp)
+        names = features.names[name]
+        return np.fromiter(map(known.get, names.tolist(), repeat(len(known))), dtype=np.intp, count=len(names))
 
     def knows(self, name: str, features: Features) -> NDArray[np.bool_]:
         """Whether each row's name (of a model, family, …) was among the evidence."""

@@ -1,15 +1,17 @@
 """Losses of all candidates on each task of a request: predicted, then pooled with the evidence for the very model."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from advisor.candidates import Candidate
+from advisor.forecast import forecast_tasks
 from advisor.pool import Cell, Pooled, make_cell, pool
+from advisor.predictor import Predictions, Predictor
 from advisor.recipe_table import RecipeTable, recipe_kind, recipe_table
 from advisor.relation import Columns, task_columns
 from advisor.source_noise import load_source_noise
@@ -23,25 +25,6 @@ Floats = npt.NDArray[np.float64]
 
 _SHOWN_ROWS = 12
 """Evidence rows quoted for one recipe and task; the count of all is told."""
-
-
-class Forecast(Protocol):
-    """Predicted losses as arrays; what `Predictor.predict` returns."""
-
-    point: Floats
-    lower: Floats
-    upper: Floats
-    n_calibration: npt.NDArray[np.int64]
-    in_support: npt.NDArray[np.bool_]
-    level: float
-
-
-class Forecaster(Protocol):
-    """What predicts losses."""
-
-    def predict(self, columns: Mapping[str, Any]) -> Forecast:
-        """Losses for rows of the candidate relation."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +53,7 @@ class TaskLosses:
 
 def estimate_losses(
     store: KnowledgeStore,
-    predictor: Forecaster,
+    predictor: Predictor,
     candidates: tuple[Candidate, ...],
     tasks: Sequence[WeightedTask],
     *,
@@ -87,25 +70,21 @@ def estimate_losses(
         constants: columns that hold for every candidate (facts of the model).
         context: tokens of one sequence.
     """
-    shared = _Shared(table=recipe_table(candidates), constants=constants | {"context": context})
+    table = recipe_table(candidates)
     found = evidence_for(store, str(constants["model"]), [item.task.name for item in tasks])
-    return tuple(_task_losses(predictor, shared, item, _rows_of(found, item.task.name, context)) for item in tasks)
+    rows = [_rows_of(found, item.task.name, context) for item in tasks]
+    facts = [
+        task_columns(item.task) | {"baseline": _baseline(known), "chance": item.task.chance}
+        for item, known in zip(tasks, rows, strict=True)
+    ]
+    forecasts = forecast_tasks(predictor, table, constants | {"context": context}, facts)
+    return tuple(_task_losses(table, *parts) for parts in zip(tasks, forecasts, rows, strict=True))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shared:
-    """What the tasks of a request share."""
-
-    table: RecipeTable
-    constants: Columns
-
-
-def _task_losses(predictor: Forecaster, shared: _Shared, item: WeightedTask, rows: Columns) -> TaskLosses:
-    task, table = item.task, shared.table
-    spread = table.spread
+def _task_losses(table: RecipeTable, item: WeightedTask, forecast: Predictions, rows: Columns) -> TaskLosses:
+    """The forecast of one task pooled with its evidence, and spread over the candidates."""
+    task, spread = item.task, table.spread
     baseline = _baseline(rows)
-    constants = shared.constants | task_columns(task) | {"baseline": baseline, "chance": task.chance}
-    forecast = predictor.predict(table.scheme | _filled(constants, len(table.recipes)))
     noise = load_source_noise()
     cells = _cells_by_recipe(rows, table, floor=noise.floor, share=noise.share)
     pooled = pool(forecast.point, forecast.lower, forecast.upper, whole=cells, siblings=table.siblings)
@@ -133,14 +112,6 @@ def _task_losses(predictor: Forecaster, shared: _Shared, item: WeightedTask, row
         baseline=baseline,
         noise_floor=_noise_floor(task, baseline),
     )
-
-
-def _filled(constants: Columns, length: int) -> Columns:
-    """Columns of `length` rows that all say the same."""
-    return {
-        name: np.full(length, value, dtype=object if value is None or isinstance(value, str) else None)
-        for name, value in constants.items()
-    }
 
 
 def _rows_of(found: Columns, task: str, context: int) -> Columns:

@@ -11,16 +11,15 @@ them (`advisor.pool`); `basis` is `direct` when they carry most of the weight.
 
 import csv
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from advisor.features import DELTA_NLL
-from advisor.pool import Cell, make_cells, pool
+from advisor.pool import Cell, make_cell, pool
 from advisor.predictor import Predictions, Predictor, load_predictor
 from advisor.source_noise import load_source_noise
 from knowledge.catalogue import find_model
@@ -204,20 +203,25 @@ def _number(value: object, name: str, row: int) -> float:
 
 def _evidence_cells(rows: Sequence[Mapping[str, object]], home: Path | None) -> list[Cell | None]:
     """For each row the evidence for its very cell, or None."""
-    keys = [_cell_key(row.get("model"), row.get("method"), row.get("scheme"), row.get("task"), row.get("context")) for row in rows]
+    keys = [
+        _cell_key(row.get("model"), row.get("method"), row.get("scheme"), row.get("task"), row.get("context")) for row in rows
+    ]
     models, tasks = sorted({str(key[0]) for key in keys}), sorted({str(key[3]) for key in keys})
     with open_store(home) as store:
         found = _query(store, models, tasks)
     if not len(found["loss"]):
         return [None] * len(rows)
     fields = ("model", "method", "scheme", "task", "context")
-    columns = {name: found[name] for name in ("source", "loss", "loss_se")}
-    places = [_cell_key(*values) for values in zip(*(found[name].tolist() for name in fields), strict=True)]
-    numbered = {key: i for i, key in enumerate(dict.fromkeys(places))}
-    columns["recipe_key"] = np.array([numbered[key] for key in places], dtype=np.int64)
+    by_key: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for index, values in enumerate(zip(*(found[name].tolist() for name in fields), strict=True)):
+        by_key[_cell_key(*values)].append(index)
     noise = load_source_noise()
-    cells = make_cells(columns, floor=noise.floor, share=noise.share)
-    return [cells.get(numbered[key]) if key in numbered else None for key in keys]  # type: ignore[call-overload]
+    cells: dict[tuple[object, ...], Cell] = {}
+    for key in {*keys} & {*by_key}:
+        members = by_key[key]
+        columns = {name: found[name][members] for name in ("source", "loss", "loss_se")}
+        cells[key] = make_cell(columns, tuple(members), floor=noise.floor, share=noise.share)
+    return [cells.get(key) for key in keys]
 
 
 def _query(store: KnowledgeStore, models: Sequence[str], tasks: Sequence[str]) -> Mapping[str, Any]:
@@ -237,7 +241,9 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
             header = [name for name in reader.fieldnames or () if name]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InvalidRequestError(f"cannot read the table {path}: {reason}", given=str(path), allowed="a CSV file (UTF-8)") from error
+        raise InvalidRequestError(
+            f"cannot read the table {path}: {reason}", given=str(path), allowed="a CSV file (UTF-8)"
+        ) from error
     if not {*_NEEDED} & {*header} or not {"scheme", "w_bits", "a_bits", "kv_bits", "format"} & {*header}:
         raise InvalidRequestError(
             f"the table {path} has none of the columns that a prediction needs", given=", ".join(header) or "no header",
@@ -245,5 +251,3 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
             hint="the columns are those of `docs/reference/table-columns.md`",
         )  # fmt: skip
     return header, rows
-
-

@@ -26,7 +26,7 @@ from advisor.conformal import Correction
 from advisor.features import COLUMNS, DELTA_NLL, RELATIVE, Bools, Column, Features, Floats, Names, encode, plain_cells
 from advisor.forest import Forest
 from advisor.law import KINDS, TERMS, Damage, Law
-from advisor.scale import expand
+from advisor.scale import MOST_LOST, stretch, unstretch
 from knowledge.errors import DataError, StoreError
 
 FORMAT_VERSION = 1
@@ -35,6 +35,9 @@ PACKAGED = Path(__file__).parent / "fitted" / "predictor.npz"
 NOVELTIES = ("known model", "known family", "unseen family")
 """What the evidence has seen of a model; intervals are calibrated for each on figures left out in that way."""
 LOSSES = (RELATIVE, DELTA_NLL)
+
+NATS_NOISE = 0.02
+"""Perplexity rises below this count as small."""
 
 _SIZE_MARGIN = 1.5
 _CONTEXT_MARGIN = 2.0
@@ -84,7 +87,7 @@ class TaskTable:
         above = np.maximum(baseline - np.nan_to_num(features.numbers["chance"]), 5.0)
         share = np.clip(baseline / 100, 0.1, 0.9)
         error = 100 * np.sqrt(share * (1 - share) / np.maximum(items, 20)) / above
-        return np.where(features.is_nll, 0.01, np.clip(error, 0.005, 0.3))
+        return np.where(features.is_nll, NATS_NOISE, np.clip(error, 0.01, 0.3))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,10 +157,10 @@ class Predictor:
             for level in np.unique(novelty[rows]):
                 part = novelty[rows] == level
                 correction = self.corrections[loss, int(level)]
-                low, high = conformal.widen(raw[0][part], raw[1][part], noise[rows][part], cell[rows][part], correction)
+                low, high = conformal.widen(raw[0][part], raw[1][part], cell[rows][part], correction)
                 lower[rows[part]], upper[rows[part]] = low, high
                 count[rows[part]] = correction.count[cell[rows][part]]
-        lower, upper = np.where(features.is_nll, expand(lower), lower), np.where(features.is_nll, expand(upper), upper)
+        lower, upper = on_losses(lower, upper, noise, features.is_nll)
         plain = damage.total == 0
         return Predictions(
             point=damage.loss,
@@ -175,6 +178,12 @@ def novelty_of(features: Features, law: Law) -> NDArray[np.intp]:
     return np.where(law.knows("model", features), 0, np.where(law.knows("family", features), 1, 2))
 
 
+def on_losses(lower: Floats, upper: Floats, noise: Floats, is_nll: Bools) -> tuple[Floats, Floats]:
+    """Bounds on the scale of losses: a share lost is at most a little above 1."""
+    low, high = unstretch(lower, noise), unstretch(upper, noise)
+    return np.where(is_nll, low, np.minimum(low, MOST_LOST)), np.where(is_nll, high, np.minimum(high, MOST_LOST))
+
+
 BOUND_INPUTS = ("point", "w", "a", "k", "sensitivity", "size", "noise", "novelty", "context")
 BOUND_MONOTONE = (1, 1, 1, 1, 0, 0, 0, 0, 0)
 """What the forests of the bounds see, and in what their value never falls."""
@@ -182,7 +191,7 @@ BOUND_MONOTONE = (1, 1, 1, 1, 0, 0, 0, 0, 0)
 
 def bound_inputs(features: Features, damage: Damage, noise: Floats, novelty: NDArray[np.intp]) -> Floats:
     """The inputs of the bounds' forests, in the order of `BOUND_INPUTS`."""
-    point = np.where(features.is_nll, np.arcsinh(damage.loss * 10), damage.loss)
+    point = stretch(damage.loss, noise)
     kinds = [np.log(damage.kinds[kind] + 1e-4) for kind in KINDS]
     size = np.log(np.maximum(features.numbers["params_b"], 1e-3))
     return np.column_stack([point, *kinds, damage.sensitivity, size, np.log(noise), novelty, features.numbers["context"]])

@@ -119,7 +119,8 @@ def _rank_tier(scores: Scores, members: Ints, objective: str, tolerance: float) 
 
 def _loss_classes(loss: Floats, step: float) -> Ints:
     """Losses as whole steps from the least: differences within a step are ties."""
-    return np.floor((loss - loss.min()) / step).astype(np.int64)
+    classes: Ints = np.floor((loss - loss.min()) / step).astype(np.int64)
+    return classes
 
 
 def _speed_classes(moved: Floats, nearest: Bools) -> Ints:
@@ -129,7 +130,8 @@ def _speed_classes(moved: Floats, nearest: Bools) -> Ints:
     beside the one that would win.
     """
     start = np.log(np.maximum(moved[nearest].min(), 1.0))
-    return np.floor((np.log(np.maximum(moved, 1.0)) - start) / np.log1p(_SAME_SPEED)).astype(np.int64)
+    classes: Ints = np.floor((np.log(np.maximum(moved, 1.0)) - start) / np.log1p(_SAME_SPEED)).astype(np.int64)
+    return classes
 
 
 def undominated(index: int, loss: Floats, total_bytes: Ints, moved_bytes: Floats, allowed: Bools) -> bool:

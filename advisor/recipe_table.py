@@ -19,7 +19,7 @@ Columns = dict[str, npt.NDArray[np.generic]]
 Recipe = tuple[QuantScheme, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RecipeTable:
     """The recipes of some candidates."""
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from advisor.answer import Memory, MemoryPart, Option, Recommendation
 from advisor.costs import active_share, params_b
+from advisor.kept_store import kept_store
 from advisor.predictor import Predictor, load_predictor
 from advisor.quality import describe_quality, quoted_evidence, rule_effects
 from advisor.rank import distinct, undominated
@@ -28,17 +29,14 @@ from advisor.study import Study, make_study
 from advisor.version import TOOL_VERSION
 from knowledge.memory import estimate_memory
 from knowledge.models import ModelSpec
-from knowledge.queries import efficiency_for
+from knowledge.queries import efficiency_like
 from knowledge.rules import Rule, load_rules
-from knowledge.store import KnowledgeStore, home, open_store
+from knowledge.store import KnowledgeStore, home
 from knowledge.task_catalogue import resolve_tasks
 from knowledge.tasks import METRICS
 from knowledge.tensors import params_active, params_total
 
 Bools = npt.NDArray[np.bool_]
-
-_MEASURED_SPEEDS = 400
-"""Measured rates of equal bits that are looked through for the nearest."""
 
 
 def advise(request: AdviceRequest, *, home: Path | None = None) -> Recommendation:
@@ -48,7 +46,7 @@ def advise(request: AdviceRequest, *, home: Path | None = None) -> Recommendatio
         RequestError: a name is unknown, or the request contradicts the model.
         NoAnswerError: nothing satisfies the request.
     """
-    with open_store(home, exclude_licences=request.exclude_licences) as store:
+    with kept_store(home, request.exclude_licences) as store:
         return answer(study_request(request, store, home=home), store)
 
 
@@ -176,8 +174,7 @@ def describe_memory(study: Study, index: int) -> Memory:
 
 def _speed(study: Study, store: KnowledgeStore, index: int) -> Mapping[str, Any]:
     candidate, setting = study.candidates[index], study.setting
-    columns = efficiency_for(store, w_bits=candidate.scheme.w_bits, a_bits=candidate.scheme.a_bits, limit=_MEASURED_SPEEDS)
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    rows = efficiency_like(store, w_bits=candidate.scheme.w_bits, a_bits=candidate.scheme.a_bits)
     measured = nearest_evidence(
         rows, candidate.scheme, method=candidate.method.name, engine=candidate.engine, params_b=params_b(study.spec),
         batch=setting.batch, hardware=setting.hardware.name if setting.hardware else None,

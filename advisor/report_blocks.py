@@ -1,6 +1,7 @@
 """Building blocks of reports: sections, bulleted lists, memory as a bar, the loss in words, rules and evidence as lines."""
 
 from collections.abc import Iterable
+from textwrap import shorten
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -13,7 +14,7 @@ from advisor.report_words import basis_sentence, loss_sentence, memory_parts, nu
 
 WIDTH = 80
 _MOST_ENGINES = 4
-_MOST_CITATIONS = 2
+_CITATION = 90
 _BAR = {
     "weights": ("█", "blue"),
     "KV cache": ("▓", "magenta"),
@@ -89,8 +90,8 @@ def extremes(quality: Quality) -> str | None:
 
 
 def rule_line(rule: RuleEffect) -> str:
-    """What a rule says, its id and its citations."""
-    cited = f" [{'; '.join(rule.citations[:_MOST_CITATIONS])}]" if rule.citations else ""
+    """What a rule says, its id, and the beginning of its first citation; `explain` has them whole."""
+    cited = f" [{shorten(rule.citations[0], _CITATION, placeholder=' …')}]" if rule.citations else ""
     status = "" if rule.status == "applied" else f" ({rule.status})"
     return f"{rule.title} (rule {rule.id}){status}{cited}"
 

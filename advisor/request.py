@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from knowledge.errors import InvalidRequestError, QAdvisorError
+from knowledge.errors import InvalidRequestError
 
 Objective = Literal["balanced", "quality", "speed", "memory"]
 
@@ -54,22 +54,22 @@ def parse_size(text: str) -> int:
     return size
 
 
-def parse_tokens(text: str | int) -> int:
+def parse_tokens(text: str) -> int:
     """Tokens: `32768`, or `32k` for 32 x 1024.
 
     Raises:
         InvalidRequestError: not a positive number of tokens.
     """
-    found = _TOKENS.match(str(text))
+    found = _TOKENS.match(text)
     scale = {"": 1, "K": 1024, "M": 1024**2}
     count = float(found["number"]) * scale[found["unit"].upper()] if found else 0.0
     if not found or count != int(count) or not 1 <= count <= _LARGEST_CONTEXT:
-        raise InvalidRequestError(f"{text!r} is no context length", given=str(text), allowed=["32768", "32k"])
+        raise InvalidRequestError(f"{text!r} is no context length", given=text, allowed=["32768", "32k"])
     return int(count)
 
 
 class AdviceRequest(BaseModel):
-    """A request for advice. Sizes and tokens may be given as text; they are kept as bytes and tokens."""
+    """A request for advice, in bytes and tokens; `make_request` reads them from text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
 
@@ -87,16 +87,6 @@ class AdviceRequest(BaseModel):
     online: bool = False
     exclude_licences: tuple[str, ...] = ()
 
-    @field_validator("memory", mode="before")
-    @classmethod
-    def _read_memory(cls, value: object) -> object:
-        return parse_size(str(value)) if value is not None else None
-
-    @field_validator("context", mode="before")
-    @classmethod
-    def _read_context(cls, value: object) -> object:
-        return parse_tokens(value if isinstance(value, int) else str(value)) if value is not None else None
-
 
 _OPTIONS = {"memory": "--mem", "max_loss": "--max-loss", "exclude_licences": "--exclude-licence"}
 
@@ -111,22 +101,29 @@ def make_request(values: Mapping[str, Any]) -> AdviceRequest:
     if unknown := sorted(set(values) - known - {"mem"}):
         raise InvalidRequestError(f"unknown field {unknown[0]!r} in the request", given=unknown[0], allowed=sorted(known))
     fields = {("memory" if key == "mem" else key): value for key, value in values.items() if value is not None}
-    try:
-        request = AdviceRequest(**fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        if isinstance(cause := first.get("ctx", {}).get("error"), QAdvisorError):
-            raise cause from error
-        name = str(first["loc"][0]) if first["loc"] else "request"
-        option = _OPTIONS.get(name, f"--{name}")
-        given = "nothing" if first["type"] == "missing" else str(first.get("input"))
-        raise InvalidRequestError(f"{option}: {first['msg'].lower()}", given=given, allowed=_allowed(name)) from error
+    # Read here rather than in validators: their errors are these, and pydantic would wrap them.
+    for name, read in (("memory", parse_size), ("context", parse_tokens)):
+        if name in fields:
+            fields[name] = read(str(fields[name]))
+    request = _validated(fields)
     if request.memory is None and request.hardware is None:
         raise InvalidRequestError(
             "the memory is not given", allowed=["--mem 16GB", "--mem 16GiB", "--hardware NAME"],
             hint="say how much memory the model may use, or on which device it runs",
         )  # fmt: skip
     return request
+
+
+def _validated(fields: Mapping[str, Any]) -> AdviceRequest:
+    try:
+        return AdviceRequest(**fields)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False)[0]
+    # Raised outside of the handler: pydantic's error, which the garbage collector cannot see into, would be kept as context.
+    name = str(problem["loc"][0]) if problem["loc"] else "request"
+    option = _OPTIONS.get(name, f"--{name}")
+    given = "nothing" if problem["type"] == "missing" else str(problem.get("input"))
+    raise InvalidRequestError(f"{option}: {problem['msg'].lower()}", given=given, allowed=_allowed(name))
 
 
 def load_requests(path: Path) -> list[AdviceRequest]:

@@ -44,6 +44,13 @@ def weighted_mean(values: Floats, weights: Floats, clusters: Names) -> Interval:
     return Interval(value=float(top.sum() / bottom.sum()), low=float(low), high=float(high))
 
 
+def weighted_quantile(values: Floats, weights: Floats, share: float) -> float:
+    """The value below which a share of the weight lies."""
+    order = np.argsort(values, kind="stable")
+    total = np.cumsum(weights[order])
+    return float(values[order][min(int(np.searchsorted(total, share * total[-1])), len(values) - 1)])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
     """Pairs of recipes that one source measured on one model and task."""

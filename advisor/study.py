@@ -11,8 +11,9 @@ import numpy.typing as npt
 from advisor.answer import Rejection
 from advisor.candidates import Candidate, generate_candidates
 from advisor.costs import Costs, estimate_costs
-from advisor.losses import Forecaster, TaskLosses, estimate_losses
+from advisor.losses import TaskLosses, estimate_losses
 from advisor.pool import Z90, expected_loss
+from advisor.predictor import Predictor
 from advisor.rank import Scores, rank
 from advisor.relation import Columns, Setting, model_columns, rule_columns
 from advisor.request import DEFAULT_CONTEXT, DEFAULT_MAX_LOSS_PERCENT, AdviceRequest
@@ -174,7 +175,7 @@ def tolerated_loss(percent: float, kind: str) -> float:
 def make_study(
     request: AdviceRequest,
     store: KnowledgeStore,
-    predictor: Forecaster,
+    predictor: Predictor,
     rules: Sequence[Rule],
     *,
     home: Path | None = None,

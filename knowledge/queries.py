@@ -149,6 +149,12 @@ def efficiency_for(
     return store.columns(_sql("efficiency_for"), parameters)
 
 
+def efficiency_like(store: KnowledgeStore, *, w_bits: float, a_bits: float) -> list[dict[str, Any]]:
+    """Measured speeds of quantized models with weights and activations of these bits, one dictionary a row."""
+    found = store.columns(_sql("efficiency_like"), {"w_bits": w_bits, "a_bits": a_bits})
+    return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+
+
 def _evidence_rows(found: Columns) -> list[EvidenceRow]:
     return [EvidenceRow(**values) for values in _records(found, EvidenceRow)]
 

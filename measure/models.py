@@ -50,7 +50,7 @@ def locate_model(text: str, *, online: bool = False) -> ModelSource:
         revision = path.name
     config = _read_config(path)
     files = _weight_files(path)
-    headers = {file.name: _header(file) for file in files}
+    headers = {file.name: tensor_ranges(file) for file in files}
     size = sum(end - start for header in headers.values() for start, end in header.values())
     name = text if revision else path.resolve().name
     return ModelSource(
@@ -156,8 +156,12 @@ def _weight_files(path: Path) -> tuple[Path, ...]:
     return files
 
 
-def _header(file: Path) -> dict[str, tuple[int, int]]:
-    """Byte range of each tensor, after a check that the file is whole."""
+def tensor_ranges(file: Path) -> dict[str, tuple[int, int]]:
+    """Byte range of each tensor of a safetensors file, after a check that the file is whole.
+
+    Raises:
+        InvalidModelError: no safetensors file, or one that is cut short.
+    """
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:

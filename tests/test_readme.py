@@ -3,9 +3,11 @@
 `python tests/test_readme.py` writes the answer anew.
 """
 
+import os
 import re
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -55,11 +57,13 @@ def test_python_examples_run(snippet: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def refresh() -> None:
-    """Write the marked answer of README.md anew."""
-    text = README.read_text(encoding="utf-8")
-    fresh = ANSWER.sub(
-        lambda found: found[0].replace(f"```text\n{found['text']}```", f"```text\n{printed(found['command'])}```"), text
-    )
+    """Write the marked answer of README.md anew, from a home folder of its own: nobody's runs belong in it."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["QADVISOR_HOME"] = home
+        text = README.read_text(encoding="utf-8")
+        fresh = ANSWER.sub(
+            lambda found: found[0].replace(f"```text\n{found['text']}```", f"```text\n{printed(found['command'])}```"), text
+        )
     README.write_text(fresh, encoding="utf-8")
 
 

@@ -108,31 +108,39 @@ def smoother(loaded: "LoadedModel", method: str) -> Any:
     return SmoothQuantModifier(smoothing_strength=_SMOOTHING_STRENGTH, **options)
 
 
-def run_oneshot(loaded: "LoadedModel", modifiers: list[Any]) -> tuple[Any, CalibrationFacts]:
-    """A copy of the model after llm-compressor's one calibration run, and the calibration's facts."""
+def run_oneshot(
+    loaded: "LoadedModel", modifiers: list[Any], *, calibrated: bool = True, in_place: bool = False
+) -> tuple[Any, CalibrationFacts | None]:
+    """The model after llm-compressor's one run, and the calibration's facts.
+
+    Args:
+        loaded: model, tokenizer, settings of the calibration.
+        modifiers: llm-compressor's modifiers, in their order.
+        calibrated: whether they see text; None stands for the facts where they do not.
+        in_place: change the model itself, where there is no memory for a copy.
+    """
+    data, facts = _calibration_data(loaded) if calibrated else ({}, None)
+    model = loaded.model if in_place else copy.deepcopy(loaded.model)
+    if not torch.accelerator.is_available():  # AWQ pins host memory, which needs an accelerator
+        setattr(IntermediatesCache, "pin_memory", lambda self, *args, **kwargs: None)  # noqa: B010 - a method, by intent
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        if not Path(model.config.name_or_path or "-").is_dir():  # it reads the configuration again from where it lies
+            model.config.save_pretrained(folder)
+            model.config.name_or_path = folder
+        reset_session()
+        model = oneshot(model=model, recipe=modifiers, processor=loaded.tokenizer, **data)
+        reset_session()
+    return model.eval().requires_grad_(requires_grad=False), facts
+
+
+def _calibration_data(loaded: "LoadedModel") -> tuple[dict[str, Any], CalibrationFacts]:
+    """The calibration windows as arguments of `oneshot`."""
     from datasets import Dataset
 
     ids, facts = calibration_ids(loaded)
     rows = ids.tolist()
     data = Dataset.from_dict({"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows]})
-    copied = copy.deepcopy(loaded.model)
-    if not torch.accelerator.is_available():  # AWQ pins host memory, which needs an accelerator
-        setattr(IntermediatesCache, "pin_memory", lambda self, *args, **kwargs: None)  # noqa: B010 - a method, by intent
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
-        if not Path(copied.config.name_or_path or "-").is_dir():  # it reads the configuration again from where it lies
-            copied.config.save_pretrained(folder)
-            copied.config.name_or_path = folder
-        reset_session()
-        copied = oneshot(
-            model=copied,
-            recipe=modifiers,
-            processor=loaded.tokenizer,
-            dataset=data,
-            num_calibration_samples=facts.samples,
-            max_seq_length=facts.tokens_per_sample,
-        )
-        reset_session()
-    return copied.eval().requires_grad_(requires_grad=False), facts
+    return {"dataset": data, "num_calibration_samples": facts.samples, "max_seq_length": facts.tokens_per_sample}, facts
 
 
 def _config_groups(loaded: "LoadedModel", scheme: QuantScheme, weights: QuantArgs) -> dict[str, Any]:
@@ -243,7 +251,7 @@ def _head_name(loaded: "LoadedModel") -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Nothing of the library's talk and bars between our lines; errors are raised as ever."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

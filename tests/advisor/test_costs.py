@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+
 from advisor.candidates import generate_candidates
 from advisor.costs import active_share, estimate_costs, params_b
 from advisor.speed import bytes_per_token
-
 from knowledge.catalogue import find_model
 from knowledge.errors import InvalidModelError
 from knowledge.memory import estimate_memory

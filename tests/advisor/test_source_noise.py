@@ -2,8 +2,8 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from advisor.source_noise import estimate_source_noise, fit_source_noise, load_source_noise
 
+from advisor.source_noise import estimate_source_noise, fit_source_noise, load_source_noise
 from knowledge.store import open_store
 
 

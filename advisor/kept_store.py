@@ -1,0 +1,44 @@
+"""One open knowledge base for all requests of a process: opening costs as much as answering."""
+
+import atexit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+
+from knowledge.store import KnowledgeStore, home, open_store, truth_version
+
+_LOCK = Lock()
+_kept: dict[tuple[Path, tuple[str, ...]], KnowledgeStore] = {}
+
+
+@contextmanager
+def kept_store(folder: Path | None = None, exclude_licences: tuple[str, ...] = ()) -> Iterator[KnowledgeStore]:
+    """The knowledge base of a home folder, opened once and again only after it has changed.
+
+    A connection answers one request at a time, so requests of several threads wait for each other.
+
+    Args:
+        folder: home folder; that of the environment where not given.
+        exclude_licences: licences whose rows are left out.
+
+    Raises:
+        UnknownNameError: no source has such a licence.
+        StoreError: the packaged files cannot be read.
+    """
+    place = folder or home()
+    key = (place, tuple(exclude_licences))
+    with _LOCK:
+        store = _kept.get(key)
+        if store is None or store.version != truth_version(place) or (store.snapshot and not store.snapshot.exists()):
+            if store is not None:
+                _kept.pop(key).close()
+            store = _kept[key] = open_store(place, exclude_licences=exclude_licences)
+        yield store
+
+
+@atexit.register
+def close_kept() -> None:
+    """Close what is kept; done at the end of the process."""
+    while _kept:
+        _kept.popitem()[1].close()
