@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from advisor import conformal, training
 from advisor.baselines import BASELINES, untuned_quantile
 from advisor.features import DELTA_NLL, RELATIVE, Floats
-from advisor.fit import BOUND_FOLDS, LEVEL, LeftOut, corrections, left_out, left_out_bounds, novelty_folds
+from advisor.fit import BOUND_FOLDS, LEVEL, LeftOut, corrections, left_out, left_out_bounds, novelty_folds, training_places
 from advisor.law_fit import make_design
 from advisor.regret import Regret, find_choices, regret
 from advisor.predictor import on_losses
@@ -130,7 +130,7 @@ def _bounds(data: TrainingSet, views: tuple[LeftOut, ...]) -> tuple[Bounds, ...]
     groups = training.folds_of_models(data.names("model"), BOUND_FOLDS)
     calibrated = views[:3]
     raw = left_out_bounds(data, calibrated, views, groups)
-    noise, cell = data.tasks.noise(data.features), conformal.cells(data.features)
+    noise, places = data.tasks.noise(data.features), training_places(data)
     is_nll = data.features.is_nll
     out = tuple(Bounds(lower=np.zeros(len(data)), upper=np.zeros(len(data))) for _ in views)
     for group in np.unique(groups):
@@ -138,7 +138,7 @@ def _bounds(data: TrainingSet, views: tuple[LeftOut, ...]) -> tuple[Bounds, ...]
         for view, inner, outer in zip(views, raw, out, strict=True):
             for (loss, novelty), correction in found.items():
                 rows = np.flatnonzero((groups == group) & (is_nll == (loss == DELTA_NLL)) & (view.novelty == novelty))
-                low, high = conformal.widen(inner.lower[rows], inner.upper[rows], cell[rows], correction)
+                low, high = conformal.widen(inner.lower[rows], inner.upper[rows], places.take(rows), correction)
                 outer.lower[rows], outer.upper[rows] = low, high
     return tuple(_within(bounds, noise, is_nll, view.point) for bounds, view in zip(out, views, strict=True))
 
@@ -152,7 +152,7 @@ def _untuned_bounds(data: TrainingSet, folds: Ints) -> Bounds:
     """Quantiles of the untuned forest, with the correction of our own bounds."""
     raw = [_left_out_baseline(data, folds, untuned_quantile(share)) for share in (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)]
     is_nll = data.features.is_nll
-    noise, cell, models = data.tasks.noise(data.features), conformal.cells(data.features), data.names("model")
+    noise, places, models = data.tasks.noise(data.features), training_places(data), data.names("model")
     wanted, low, high = stretch(data.loss, noise), stretch(raw[0], noise), stretch(raw[1], noise)
     lower, upper = low.copy(), high.copy()
     groups = training.folds_of_models(data.names("model"), BOUND_FOLDS)
@@ -161,9 +161,9 @@ def _untuned_bounds(data: TrainingSet, folds: Ints) -> Bounds:
             fit = np.flatnonzero((groups != group) & (is_nll == nll) & (data.score_weights > 0))
             rows = np.flatnonzero((groups == group) & (is_nll == nll))
             correction = conformal.conformalize(
-                wanted[fit], low[fit], high[fit], cell[fit], data.weights[fit], models[fit], LEVEL
+                wanted[fit], low[fit], high[fit], places.take(fit), data.weights[fit], models[fit], LEVEL
             )
-            lower[rows], upper[rows] = conformal.widen(low[rows], high[rows], cell[rows], correction)
+            lower[rows], upper[rows] = conformal.widen(low[rows], high[rows], places.take(rows), correction)
     return _within(Bounds(lower=lower, upper=upper), noise, is_nll, (raw[0] + raw[1]) / 2)
 
 

@@ -3,8 +3,8 @@
 Bounds from quantile forests hold on average at best. Conformalized quantile regression (Romano et al. 2019,
 arXiv 1905.03222) moves each by the quantile of how far left-out figures lay outside. Here the quantile is taken by cell
 (Mondrian: which of weights, activations and KV cache are quantized, and how coarsely), with the finite-sample correction
-(n + 1) / n, and the shift is on the scale of `advisor.scale.stretch`: units of the task's noise for small losses, a factor
-for large ones. A cell with few
+(n + 1) / n for n models (a new model is a new group: Lee, Barber and Willett, arXiv 2306.06342), and the shift is on the scale of `advisor.scale.stretch`: units of the task's noise for small losses, a factor
+for large ones. What is then left over by type of task is corrected alike. A cell with few
 figures or few models takes the wider of its own correction and that of all cells of its kind, for the upper bound; for the
 lower one, which would widen all smaller cells too, it borrows from its neighbours.
 
@@ -14,7 +14,8 @@ with fewer bits.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,65 +64,97 @@ class Correction:
     upper: Floats
     count: Ints
     """Calibration figures of the cell itself."""
+    group_lower: Floats
+    group_upper: Floats
+    """The same for each group of tasks, on top; the last place is for groups without figures."""
 
 
-def widen(lower: Floats, upper: Floats, cell: Ints, correction: Correction) -> tuple[Floats, Floats]:
-    """Bounds after the correction of their cell, on the scale of `advisor.scale.stretch`."""
-    return lower - correction.lower[cell], upper + correction.upper[cell]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where rows belong: their cell, and the group (type) of their task."""
+
+    cell: Ints
+    group: Ints
+    n_groups: int
+    """Known groups; unknown ones have this number."""
+
+    def take(self, rows: Ints | NDArray[np.bool_]) -> "Places":
+        """The places of some rows."""
+        return Places(cell=self.cell[rows], group=self.group[rows], n_groups=self.n_groups)
+
+
+def widen(lower: Floats, upper: Floats, places: Places, correction: Correction) -> tuple[Floats, Floats]:
+    """Bounds after the correction of their cell and group, on the scale of `advisor.scale.stretch`."""
+    low = lower - correction.lower[places.cell] - correction.group_lower[places.group]
+    return low, upper + correction.upper[places.cell] + correction.group_upper[places.group]
 
 
 def conformalize(
-    loss: Floats, lower: Floats, upper: Floats, cell: Ints, weights: Floats, clusters: NDArray[np.object_], level: float
+    loss: Floats, lower: Floats, upper: Floats, places: Places, weights: Floats, clusters: NDArray[np.object_], level: float
 ) -> Correction:
-    """The correction under which a share `level` of figures lies within its bounds, cell by cell.
+    """The correction under which a share `level` of figures lies within its bounds, cell by cell, then group by group.
 
     Args:
         loss: the figures, none of which the bounds were fitted on, on the scale of `advisor.scale.stretch`.
         lower: bounds to correct, on that scale.
         upper: bounds to correct, on that scale.
-        cell: from `cells`.
+        places: cell and group of each row.
         weights: weight of each row.
         clusters: rows of one cluster (a model) are not independent.
         level: share that must lie within; half of the rest on either side.
     """
-    share, count = 0.5 + level / 2, np.bincount(cell, minlength=N_CELLS)
+    share, cell = 0.5 + level / 2, places.cell
     lows, small = _by_cell(lower - loss, cell, weights, clusters, share)
     highs, _ = _by_cell(loss - upper, cell, weights, clusters, share)
     lows[small] = -np.inf
-    return Correction(lower=_hull(lows, upwards=False), upper=_hull(highs, upwards=True), count=count)
+    low, high = _hull(lows, upwards=False), _hull(highs, upwards=True)
+    below, above = lower - low[cell] - loss, loss - upper - high[cell]
+    return Correction(
+        lower=low,
+        upper=high,
+        count=np.bincount(cell, minlength=N_CELLS),
+        group_lower=_by_group(below, places, weights, clusters, share),
+        group_upper=_by_group(above, places, weights, clusters, share),
+    )
 
 
-def quantile(scores: Floats, weights: Floats, share: float) -> float:
+def _by_group(scores: Floats, places: Places, weights: Floats, clusters: NDArray[np.object_], share: float) -> Floats:
+    """What is left to correct in each group of tasks; it does not depend on the recipe, so no order is disturbed."""
+    out = np.zeros(places.n_groups + 1)
+    for group in range(places.n_groups):
+        rows = places.group == group
+        if rows.sum() >= MIN_ROWS and len(np.unique(clusters[rows])) >= MIN_CLUSTERS:
+            out[group] = quantile(scores[rows], weights[rows], share, int(rows.sum()))
+    return out
+
+
+def quantile(scores: Floats, weights: Floats, share: float, n: int) -> float:
     """Weighted quantile with the finite-sample correction (n + 1) / n; the largest score where n is too small for it."""
-    n = len(scores)
     order = np.argsort(scores, kind="stable")
     total = np.cumsum(weights[order])
     place = int(np.searchsorted(total, min(share * (n + 1) / n, 1.0) * total[-1] * (1 - 1e-12)))
-    return float(scores[order][min(place, n - 1)])
+    return float(scores[order][min(place, len(scores) - 1)])
 
 
 def _by_cell(
     scores: Floats, cell: Ints, weights: Floats, clusters: NDArray[np.object_], share: float
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Correction of each cell, -inf without figures; and which cells are too small for one of their own."""
-    overall = quantile(scores, weights, share)
+    overall = quantile(scores, weights, share, len(scores))
     kinds = np.array([_kind_of(c) for c in range(N_CELLS)])
     by_kind: dict[int, float] = {}
     for kind in np.unique(kinds):
         rows = kinds[cell] == kind
-        enough = rows.sum() >= MIN_ROWS and len(np.unique(clusters[rows])) >= MIN_CLUSTERS
-        by_kind[int(kind)] = quantile(scores[rows], weights[rows], share) if enough else overall
-    out, small = np.empty(N_CELLS), np.zeros(N_CELLS, dtype=bool)
-    for c in range(N_CELLS):
+        models = len(np.unique(clusters[rows]))
+        enough = rows.sum() >= MIN_ROWS and models >= MIN_CLUSTERS
+        by_kind[int(kind)] = quantile(scores[rows], weights[rows], share, models) if enough else overall
+    out, small = np.full(N_CELLS, -np.inf), np.zeros(N_CELLS, dtype=bool)
+    for c in np.unique(cell):
         rows = cell == c
-        parent = by_kind[int(kinds[c])]
-        n = int(rows.sum())
-        if n == 0:
-            out[c] = -np.inf
-            continue
-        own = quantile(scores[rows], weights[rows], share)
-        small[c] = n < MIN_ROWS or len(np.unique(clusters[rows])) < MIN_CLUSTERS
-        out[c] = max(own, parent) if small[c] else own
+        models = len(np.unique(clusters[rows]))
+        small[c] = rows.sum() < MIN_ROWS or models < MIN_CLUSTERS
+        own = quantile(scores[rows], weights[rows], share, models)
+        out[c] = max(own, by_kind[int(kinds[c])]) if small[c] else own
     return out, small
 
 
@@ -132,6 +165,8 @@ def _kind_of(cell: int) -> int:
 
 def _hull(correction: Floats, *, upwards: bool) -> Floats:
     """The largest correction over all smaller cells (`upwards`) or all larger ones; without any, the least on the other side."""
+    if np.isinf(correction).all():
+        return np.zeros(N_CELLS)
     grid = correction.reshape(SHAPE)
     if not upwards:
         grid = np.flip(grid)
@@ -146,13 +181,10 @@ def _hull(correction: Floats, *, upwards: bool) -> Floats:
 
 def as_arrays(prefix: str, correction: Correction) -> dict[str, NDArray[np.generic]]:
     """A correction as named arrays, for a file."""
-    return {f"{prefix}.lower": correction.lower, f"{prefix}.upper": correction.upper, f"{prefix}.count": correction.count}
+    return {f"{prefix}.{field.name}": getattr(correction, field.name) for field in fields(correction)}
 
 
 def from_arrays(prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> Correction:
     """The correction that `as_arrays` wrote."""
-    return Correction(
-        lower=arrays[f"{prefix}.lower"].astype(np.float64),
-        upper=arrays[f"{prefix}.upper"].astype(np.float64),
-        count=arrays[f"{prefix}.count"].astype(np.intp),
-    )
+    found: dict[str, Any] = {field.name: arrays[f"{prefix}.{field.name}"] for field in fields(Correction)}
+    return Correction(**found)

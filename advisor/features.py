@@ -36,6 +36,9 @@ NAME_COLUMNS = ("model", "family", "method", "task", "task_type", "ability", "me
 COLUMNS = (*RECIPE_COLUMNS, *NUMBER_COLUMNS, *NAME_COLUMNS)
 """Every column that a prediction depends on."""
 
+KV_METHODS = frozenset(("kivi", "kvquant", "quarot", "spinquant", "flatquant", "rptq", "atom", "qoq", "llm-qat"))
+"""Methods that treat the KV cache in a way of their own; beside weights made by any other, the cache is rounded."""
+
 DELTA_NLL = "delta_nll"
 RELATIVE = "relative"
 
@@ -101,6 +104,7 @@ def encode(columns: Mapping[str, Column]) -> Features:
         names[field] = np.array([getattr(recipe, field) for recipe in recipes], dtype=object)
     names["series"] = np.array([series_of(str(name)) for name in names["model"]], dtype=object)
     names["method"][names["method"] == ""] = "rtn"
+    names["kv_method"] = np.array([name if name in KV_METHODS else "rtn" for name in names["method"]], dtype=object)
     return Features(numbers=numbers, names=names, is_nll=_is_nll(names))
 
 

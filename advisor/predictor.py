@@ -22,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor import conformal
-from advisor.conformal import Correction
+from advisor.conformal import Correction, Places
 from advisor.features import COLUMNS, DELTA_NLL, RELATIVE, Bools, Column, Features, Floats, Names, encode, plain_cells
 from advisor.forest import Forest
 from advisor.law import KINDS, TERMS, Damage, Law
 from advisor.scale import MOST_LOST, stretch, unstretch
 from knowledge.errors import DataError, StoreError
+from knowledge.evidence import JUDGE_SE
+from knowledge.tasks import METRICS
 
 FORMAT_VERSION = 1
 PACKAGED = Path(__file__).parent / "fitted" / "predictor.npz"
@@ -83,11 +85,19 @@ class TaskTable:
     def noise(self, features: Features) -> Floats:
         """Standard error of a loss that the task's items alone cause; for perplexities a constant."""
         items = np.array([self.items.get(task, 1000.0) for task in features.names["task"]], dtype=np.float64)
-        baseline = np.nan_to_num(features.numbers["baseline"], nan=60.0)
-        above = np.maximum(baseline - np.nan_to_num(features.numbers["chance"]), 5.0)
-        share = np.clip(baseline / 100, 0.1, 0.9)
-        error = 100 * np.sqrt(share * (1 - share) / np.maximum(items, 20)) / above
+        best = np.array([_best_score(metric) for metric in features.names["metric"]], dtype=np.float64)
+        baseline = np.where(np.isnan(features.numbers["baseline"]), 0.6 * best, features.numbers["baseline"])
+        above = np.maximum(baseline - np.nan_to_num(features.numbers["chance"]), 0.05 * best)
+        share = np.clip(baseline / best, 0.1, 0.9)
+        judged = features.names["metric"] == "score10"
+        error = np.where(judged, JUDGE_SE, best * np.sqrt(share * (1 - share) / np.maximum(items, 20))) / above
         return np.where(features.is_nll, NATS_NOISE, np.clip(error, 0.01, 0.3))
+
+
+def _best_score(metric: str) -> float:
+    """The best score of a metric; that of percentages where there is none, or nobody knows the metric."""
+    found = METRICS.get(metric)
+    return found.maximum if found and found.maximum else 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +156,7 @@ class Predictor:
         damage = self.law.damage(features)
         noise = self.tasks.noise(features)
         novelty = novelty_of(features, self.law)
-        cell = conformal.cells(features)
+        places = places_of(features, self.law)
         lower, upper, count = np.empty(len(features)), np.empty(len(features)), np.zeros(len(features), dtype=np.intp)
         inputs = bound_inputs(features, damage, noise, novelty)
         for loss, wanted in ((RELATIVE, ~features.is_nll), (DELTA_NLL, features.is_nll)):
@@ -157,9 +167,9 @@ class Predictor:
             for level in np.unique(novelty[rows]):
                 part = novelty[rows] == level
                 correction = self.corrections[loss, int(level)]
-                low, high = conformal.widen(raw[0][part], raw[1][part], cell[rows][part], correction)
-                lower[rows[part]], upper[rows[part]] = low, high
-                count[rows[part]] = correction.count[cell[rows][part]]
+                here = places.take(rows[part])
+                lower[rows[part]], upper[rows[part]] = conformal.widen(raw[0][part], raw[1][part], here, correction)
+                count[rows[part]] = correction.count[here.cell]
         lower, upper = on_losses(lower, upper, noise, features.is_nll)
         plain = damage.total == 0
         return Predictions(
@@ -171,6 +181,12 @@ class Predictor:
             in_support=self.support.of(features, self.law) | plain,
             kind=np.where(features.is_nll, DELTA_NLL, RELATIVE).astype(object),
         )
+
+
+def places_of(features: Features, law: Law) -> Places:
+    """Cell and task type of each row."""
+    known = len(law.vocabulary["task_type"])
+    return Places(cell=conformal.cells(features), group=law.codes("task_type", features), n_groups=known)
 
 
 def novelty_of(features: Features, law: Law) -> NDArray[np.intp]:

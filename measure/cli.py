@@ -28,6 +28,9 @@ app = typer.Typer(
     help="Quantize a model in many ways and record what each costs (extra `measure`).",
 )
 
+apply_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+"""The command `qadvisor apply`."""
+
 _TALKATIVE = ("torchao", "torch.utils._pytree", "transformers", "bitsandbytes", "datasets")
 """Libraries that report on import what does not matter here (a kernel for another GPU)."""
 
@@ -238,6 +241,63 @@ def probe(
 
     _console().print(probe_table(found))
     _console().print(f"written to {output}", soft_wrap=True, highlight=False)
+
+
+@apply_app.command()
+def apply(
+    model: Model,
+    scheme: Annotated[str, typer.Option("--scheme", "-s", metavar="SCHEME", help="Number format; a method behind a colon.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="New folder of the checkpoint.")],
+    method: Annotated[
+        str | None, typer.Option("--method", metavar="METHOD", help="rtn, gptq, awq, smoothquant or smoothquant+gptq.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", "--calibration-text", metavar="FILE", help="Text that GPTQ and co. see.")
+    ] = None,
+    calibration_samples: CalibrationSamples = 128,
+    device: Device = "cpu",
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", metavar="DTYPE", help="bfloat16 or float16; the model's own if not given.")
+    ] = None,
+    seed: Seed = 0,
+    online: Online = False,
+    trust_remote_code: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Make the checkpoint of a recipe (compressed-tensors), read it back and check it (extra `measure`).
+
+    Example: qadvisor apply --model ./my-model --scheme w4a16-g128:gptq --output ./my-model-w4
+    """
+    from knowledge.recipes import QuantRecipe, find_method, parse_recipe
+    from measure.apply import check_request, settings_dtype, write_checkpoint
+    from measure.models import locate_model
+    from measure.plan import CalibrationRequest, Settings
+    from measure.render import checkpoint_text
+    from measure.staging import check_output
+
+    recipe = parse_recipe(scheme)
+    if method is not None:
+        named = find_method(method)
+        if recipe.method.name not in ("none", "rtn", named.name):
+            raise InvalidRequestError(f"{scheme} and --method {method} name two methods", given=method, allowed="one of them")
+        recipe = QuantRecipe(scheme=recipe.scheme, method=named)
+    packing = check_request(recipe, model=model, dtype=dtype)
+    check_output(output)
+    source = locate_model(model, online=online)
+    settings = Settings(
+        device=device, dtype=dtype or settings_dtype(source), seed=seed, trust_remote_code=trust_remote_code,
+        calibration=CalibrationRequest(text=calibration, samples=calibration_samples),
+    )  # fmt: skip
+    _silence()
+    made = write_checkpoint(source, packing, settings, output, on_stage=_tell)
+    if as_json:
+        _print_json({"schema_version": 1, "checkpoint": made.as_dict()})
+    else:
+        sys.stdout.write(checkpoint_text(made))
+
+
+def _tell(stage: str) -> None:
+    sys.stderr.write(f"qadvisor: {stage}\n")
 
 
 def _silence() -> None:

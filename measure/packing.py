@@ -8,7 +8,7 @@ from typing import Any
 
 from knowledge.engines import number_format
 from knowledge.recipes import QuantRecipe
-from knowledge.schemes import UNQUANTIZED_BITS, QuantArgs, QuantScheme
+from knowledge.schemes import UNQUANTIZED_BITS, QuantScheme, Strategy
 from knowledge.weight_formats import default_format
 from measure.errors import NotApplicableError
 
@@ -19,12 +19,12 @@ METHODS = ("rtn", "gptq", "awq", "smoothquant", "smoothquant+gptq")
 """Methods of llm-compressor that make such checkpoints."""
 
 WRITABLE = (
-    "w2a16 … w8a16 (-g32, -g128, -channel; -sym, -asym)", "w8a8", "w4afp8", "fp8", "fp8-astatic", "fp8-block", "fp8a16",
-    "nvfp4", "nvfp4a16", "mxfp4", "mxfp4a16", "mxfp8", "mxfp8a16",
+    "w2a16 … w8a16 (-g32, -g128, -channel; -sym, -asym)", "w8a8", "fp8", "fp8-astatic", "fp8-block", "fp8a16", "nvfp4",
+    "nvfp4a16", "mxfp4", "mxfp4a16", "mxfp8", "mxfp8a16",
 )  # fmt: skip
 """Schemes that are written, for messages and help."""
 
-_PRESETS: dict[str, tuple[str, str]] = {
+_PRESETS: dict[str, tuple[str, Strategy]] = {
     "w8a8": ("W8A8", "channel"), "fp8": ("FP8_DYNAMIC", "channel"), "fp8-astatic": ("FP8", "tensor"),
     "fp8-block": ("FP8_BLOCK", "block"), "nvfp4": ("NVFP4", "group"), "nvfp4a16": ("NVFP4A16", "group"),
     "mxfp4": ("MXFP4", "group"), "mxfp4a16": ("MXFP4A16", "group"), "mxfp8": ("MXFP8", "group"),
@@ -101,8 +101,8 @@ def _state(scheme: QuantScheme, method: str) -> tuple[QuantScheme, str | None]:
         return scheme, None
     preset, strategy = _PRESETS.get(number_format(scheme), (None, None))
     if preset and weights.strategy in (None, strategy) and weights.symmetric is not False:
-        symmetric = True if weights.dtype == "int" else weights.symmetric
-        return replace(scheme, weights=replace(weights, strategy=strategy, symmetric=symmetric)), preset  # type: ignore[arg-type]
+        weights = replace(weights, strategy=strategy, symmetric=True if weights.dtype == "int" else weights.symmetric)
+        return replace(scheme, weights=weights), preset
     if weights.dtype == "int":
         symmetric = weights.symmetric if weights.symmetric is not None else method != "awq"
         weights = replace(weights, symmetric=symmetric)
@@ -114,31 +114,19 @@ def _state(scheme: QuantScheme, method: str) -> tuple[QuantScheme, str | None]:
 
 
 def _config_groups(scheme: QuantScheme) -> dict[str, Any] | None:
-    """Integer weights, or FP8 weights alone, written out; None where no container stores them."""
-    weights, activations = scheme.weights, scheme.activations
-    if weights is None or weights.strategy not in ("group", "channel") or weights.num_bits not in range(2, 9):
+    """Integer or FP8 weights alone, written out; None where no container stores them."""
+    weights = scheme.weights
+    if weights is None or scheme.activations is not None or weights.num_bits not in range(2, 9):
         return None
-    if weights.dtype == "fp" and (weights.num_bits != 8 or weights.strategy != "channel" or activations is not None):
+    if (weights.dtype, weights.strategy) not in (("int", "group"), ("int", "channel"), ("fp", "channel")):
         return None
-    if weights.dtype not in ("int", "fp") or (activations is not None and not _floats_over_packed(weights, activations)):
+    if weights.dtype == "fp" and weights.num_bits != 8:
         return None
-    group: dict[str, Any] = {
-        "targets": ["Linear"],
-        "weights": {
-            "num_bits": int(weights.num_bits), "type": "int" if weights.dtype == "int" else "float",
-            "symmetric": weights.symmetric is not False, "strategy": weights.strategy, "group_size": weights.group_size,
-        },
+    fields = {
+        "num_bits": int(weights.num_bits), "type": "int" if weights.dtype == "int" else "float",
+        "symmetric": weights.symmetric is not False, "strategy": weights.strategy, "group_size": weights.group_size,
     }  # fmt: skip
-    if activations is not None:
-        token = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "token", "dynamic": True}
-        group["input_activations"] = token
-    return {"config_groups": {"group_0": group}}
-
-
-def _floats_over_packed(weights: QuantArgs, activations: QuantArgs) -> bool:
-    """W4AFP8: the one mix of packed integers with quantized activations that is stored packed."""
-    dynamic = activations.dtype == "fp" and activations.num_bits == 8 and activations.strategy == "token"
-    return dynamic and weights.dtype == "int" and weights.num_bits == 4 and weights.symmetric is True
+    return {"config_groups": {"group_0": {"targets": ["Linear"], "weights": fields}}}
 
 
 def _reason(recipe: QuantRecipe, usual: str) -> str:
@@ -152,7 +140,7 @@ def _reason(recipe: QuantRecipe, usual: str) -> str:
     if recipe.method.name not in METHODS:
         return f"llm-compressor, which writes the checkpoint, does not have {recipe.method.title}"
     if scheme.weights and scheme.weights.dtype == "int" and scheme.w_bits < 8 and scheme.a_bits < UNQUANTIZED_BITS:
-        return f"{name} cannot be stored in fewer than 8 bits a weight: compressed-tensors keeps a byte a code for it"
+        return f"{name} cannot be stored in fewer than 8 bits a weight: compressed-tensors keeps a byte a code then"
     return f"compressed-tensors has no layout for {name}"
 
 

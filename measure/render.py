@@ -1,5 +1,6 @@
 """Plans, records and folders as text for people, within 80 columns."""
 
+import textwrap
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from measure.tasks import SUITE_GAPS, SUITES
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from measure.apply import Checkpoint
 
 _FOUR_BITS = {"weight": "w4a16-g128-asym", "activation": "w16a4", "key": "kv4", "value": "kv4"}
 
@@ -113,3 +116,27 @@ def _bytes(value: int | None) -> str:
     if value is None:
         return ""
     return f"{value / 1e9:.1f} GB" if value >= 1e8 else f"{value / 1e6:.1f} MB"
+
+
+def checkpoint_text(made: "Checkpoint") -> str:
+    """What `qadvisor apply` made, how it was checked, how to serve it; commands are not wrapped so that they can be copied."""
+    known = made.expected_bytes is not None and made.difference is not None
+    computed = f"computed: {made.expected_bytes:,}, {made.difference:+.2%}" if known else "not computed: shape not known"
+    lines = [
+        f"{made.path}: {made.model} as {made.scheme}, {made.method}, {made.format}",
+        f"  size     {_bytes(made.tensor_bytes)} ({made.tensor_bytes:,} bytes; {computed}),",
+        f"           {made.bits_per_weight:.2f} bits a weight over all {made.parameters:,} parameters",
+        f"  checked  {made.layers} layers quantized; logits moved by {made.logit_change:.2%} from the original's,",
+        f"           by {made.read_back_change:.2%} through saving and reading back",
+    ]
+    if made.calibration is not None:
+        facts = made.calibration
+        lines.append(f"  saw      {facts.samples} windows of {facts.tokens_per_sample} tokens from {facts.source}")
+    for serving in made.serve:
+        lines.append(f"  serve    {serving.command}")
+        lines += [line for note in serving.notes for line in _noted(f"{serving.engine}: {note}")]
+    return "\n".join([*lines, *(line for note in made.notes for line in _noted(note))]) + "\n"
+
+
+def _noted(note: str) -> list[str]:
+    return textwrap.wrap(note, 80, initial_indent="  note     ", subsequent_indent=" " * 11, break_on_hyphens=False)

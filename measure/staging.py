@@ -101,5 +101,5 @@ def _set_aside(folder: Path, output: Path) -> Path:
 
 
 def _sync(file: Path) -> None:
-    with file.open("rb") as stream:
+    with file.open("rb+") as stream:
         os.fsync(stream.fileno())

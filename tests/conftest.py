@@ -61,3 +61,13 @@ def read_only_folder(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs a user whom permissions bind; this one may write everywhere")
     yield folder
     folder.chmod(0o700)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let the collected tests go before the interpreter ends.
+
+    Hypothesis keeps the session alive until then, the session its tests, their annotations DuckDB's types, and DuckDB's
+    bindings print what they find still referred to.
+    """
+    session.items.clear()

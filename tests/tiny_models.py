@@ -28,6 +28,7 @@ def configs() -> dict[str, Any]:
         "phi": t.PhiConfig(**base, intermediate_size=INNER, max_position_embeddings=CONTEXT),
         "qwen2": t.Qwen2Config(**gated),
         "qwen3": t.Qwen3Config(**gated, head_dim=16),
+        "wide": t.LlamaConfig(**(gated | {"hidden_size": 128, "intermediate_size": 256})),  # for blocks of 128
     }
 
 

@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "memory": "Bytes of weights, KV cache, state and buffers, part by part.",
     "predict": "The loss of every configuration of a table, with its interval.",
     "recipe": "How to make and serve a checkpoint of a recommended recipe.",
+    "apply": "Make the checkpoint of a recipe and check it (extra `measure`).",
     "evidence": "Browse the published and measured scores.",
     "rules": "Browse the papers' findings; recompute their claims.",
     "models": "Browse the model catalogue; look into a model file.",

@@ -128,7 +128,8 @@ def run_oneshot(
             model.config.save_pretrained(folder)
             model.config.name_or_path = folder
         reset_session()
-        model = oneshot(model=model, recipe=modifiers, processor=loaded.tokenizer, **data)
+        trust = loaded.settings.trust_remote_code
+        model = oneshot(model=model, recipe=modifiers, processor=loaded.tokenizer, trust_remote_code_model=trust, **data)
         reset_session()
     return model.eval().requires_grad_(requires_grad=False), facts
 

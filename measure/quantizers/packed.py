@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _USUAL_GROUPS = (256, 128, 64, 32, 16)
 
-_LIBRARY_ERRORS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, AssertionError)
-"""What the libraries raise when they meet a model that they cannot handle."""
+_LIBRARY_ERRORS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError, ImportError, SafetensorError)
+"""What the libraries raise when they meet a model or a file that they cannot handle."""
 
 _SAMPLE = "The quick brown fox jumps over 13 lazy dogs.\n\tdef f(x): return x ** 2  # ünïcödé 漢字"
 
@@ -49,11 +49,11 @@ def layers_to_pack(loaded: "LoadedModel", packing: Packing) -> list[str]:
     odd = next((target for target in targets if type(target.module) is not nn.Linear), None)
     if odd is not None:
         experts = type(odd.module).__name__.endswith("Experts")
-        what = "written, but not read back: transformers finds no experts in such a checkpoint" if experts else "not packed"
+        what = "transformers does not read packed experts back" if experts else "llm-compressor does not pack it"
         raise NotApplicableError(
-            f"{odd.name} is no plain linear layer but {type(odd.module).__name__}, which llm-compressor 0.14 leaves {what}",
-            given=loaded.source.name, allowed="models of plain linear layers (Llama, Mistral, Qwen, Gemma, Phi, …)",
-            hint="a GGUF file can hold it: `qadvisor recipe` with a gguf: scheme",
+            f"{odd.name} is no plain linear layer but {type(odd.module).__name__}: {what}", given=loaded.source.name,
+            allowed="models of plain linear layers (Llama, Mistral, Qwen, Gemma, Phi, …)",
+            hint="a GGUF file can hold it: `qadvisor recipe` with a gguf: scheme shows the commands",
         )  # fmt: skip
     divisor = packing.divisor
     columns = {target.matrix().shape[-1] for target in targets}
@@ -100,6 +100,10 @@ def save_packed(loaded: "LoadedModel", folder: Path) -> None:
     try:
         with quiet():
             loaded.model.save_pretrained(folder, save_compressed=True)
+        (folder / "recipe.yaml").unlink(missing_ok=True)  # the library's; empty, since its session is over
+        usual = (folder / "config.json").stat().st_mode
+        for file in folder.glob("*.safetensors"):  # written for their owner alone; an engine may run as another user
+            file.chmod(usual)
     except (OSError, SafetensorError) as error:
         raise StoreError(
             f"cannot write the checkpoint: {' '.join(str(error).split())[:200]}", given=str(folder.parent),

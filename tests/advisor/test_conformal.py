@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from advisor.conformal import N_CELLS, SHAPE, cell_name, cells, conformalize, quantile, widen
+from advisor.conformal import N_CELLS, SHAPE, Places, cell_name, cells, conformalize, quantile, widen
 from advisor.features import encode
 
 
@@ -27,6 +27,11 @@ def test_every_cell_has_a_name_of_its_own():
     assert len({cell_name(c) for c in range(N_CELLS)}) == N_CELLS
 
 
+def places(cell, group=None):
+    group = np.zeros(len(cell), dtype=int) if group is None else group
+    return Places(cell=cell, group=group, n_groups=int(group.max(initial=0)) + 1)
+
+
 def make_scores(n=4000, seed=0):
     rng = np.random.default_rng(seed)
     number = rng.choice([cell(8), cell(4), cell(3), cell(4, 8)], n)
@@ -39,9 +44,9 @@ def make_scores(n=4000, seed=0):
 def test_coverage_holds_in_every_cell_on_new_figures():
     loss, spread, number, models = make_scores()
     raw = 0.5 * spread, 1.5 * spread  # half a standard deviation either way: too narrow
-    correction = conformalize(loss, *raw, number, np.ones(len(loss)), models, 0.9)
+    correction = conformalize(loss, *raw, places(number), np.ones(len(loss)), models, 0.9)
     new, spread, number, _ = make_scores(seed=1)
-    lower, upper = widen(0.5 * spread, 1.5 * spread, number, correction)
+    lower, upper = widen(0.5 * spread, 1.5 * spread, places(number), correction)
     for c in np.unique(number):
         inside = (new >= lower) & (new <= upper)
         assert inside[number == c].mean() >= 0.87, cell_name(int(c))
@@ -49,7 +54,7 @@ def test_coverage_holds_in_every_cell_on_new_figures():
 
 def test_counts_say_how_many_figures_a_cell_had():
     loss, spread, number, models = make_scores(n=500)
-    correction = conformalize(loss, spread, spread, number, np.ones(500), models, 0.9)
+    correction = conformalize(loss, spread, spread, places(number), np.ones(500), models, 0.9)
     assert correction.count.sum() == 500
     assert correction.count[cell(2, 4, 2)] == 0
 
@@ -59,8 +64,8 @@ def test_small_cells_are_not_narrower_than_their_kind():
     few = np.flatnonzero(number == cell(3))[30:]
     keep = np.setdiff1d(np.arange(len(loss)), few)
     zero, ones = np.zeros(len(keep)), np.ones(len(keep))
-    part = conformalize(loss[keep], zero, zero, number[keep], ones, models[keep], 0.9)
-    together = conformalize(loss[keep], zero, zero, np.full(len(keep), cell(4)), ones, models[keep], 0.9)
+    part = conformalize(loss[keep], zero, zero, places(number[keep]), ones, models[keep], 0.9)
+    together = conformalize(loss[keep], zero, zero, places(np.full(len(keep), cell(4))), ones, models[keep], 0.9)
     assert part.upper[cell(3)] >= min(part.upper[cell(4)], together.upper[cell(4)])
 
 
@@ -70,7 +75,7 @@ def test_corrections_are_monotone_over_the_order_of_cells(seed):
     n = 300
     number = rng.choice(rng.permutation(N_CELLS)[:12], n)
     models = np.array([f"m{i}" for i in rng.integers(0, 9, n)], dtype=object)
-    found = conformalize(rng.standard_normal(n), np.zeros(n), np.zeros(n), number, np.ones(n), models, 0.9)
+    found = conformalize(rng.standard_normal(n), np.zeros(n), np.zeros(n), places(number), np.ones(n), models, 0.9)
     upper, lower = found.upper.reshape(SHAPE), found.lower.reshape(SHAPE)
     for axis in range(3):
         assert (np.diff(upper, axis=axis) >= 0).all()
@@ -83,8 +88,20 @@ def test_corrections_are_monotone_over_the_order_of_cells(seed):
     ("n", "share", "expected"), [(100, 0.5, 50), (100, 0.9, 90), (19, 0.95, 18), (10, 0.95, 9), (1, 0.95, 0)]
 )
 def test_quantile_is_corrected_for_few_figures(n, share, expected):
-    assert quantile(np.arange(float(n)), np.ones(n), share) == expected
+    assert quantile(np.arange(float(n)), np.ones(n), share, n) == expected
 
 
 def test_quantile_follows_the_weights():
-    assert quantile(np.arange(10.0), np.array([0.0] * 8 + [1.0, 1.0]), 0.4) == 8
+    assert quantile(np.arange(10.0), np.array([0.0] * 8 + [1.0, 1.0]), 0.4, 10) == 8
+
+
+def test_groups_of_tasks_are_corrected_on_top():
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 2, 4000)
+    loss = (1 + 3 * group) * rng.standard_normal(4000)
+    models = np.array([f"m{i}" for i in rng.integers(0, 20, 4000)], dtype=object)
+    here = places(np.full(4000, cell(4)), group)
+    correction = conformalize(loss, np.zeros(4000), np.zeros(4000), here, np.ones(4000), models, 0.9)
+    lower, upper = widen(np.zeros(4000), np.zeros(4000), here, correction)
+    for g in (0, 1):
+        assert ((loss >= lower) & (loss <= upper))[group == g].mean() == pytest.approx(0.9, abs=0.01)

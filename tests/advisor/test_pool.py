@@ -97,3 +97,4 @@ def test_the_expected_loss_lies_on_the_wider_side() -> None:
     point, even, skewed = np.array([0.1]), np.array([0.2]), np.array([0.5])
     assert expected_loss(point, 2 * point - even, even)[0] == pytest.approx(0.1)
     assert expected_loss(point, 2 * point - even, skewed)[0] == pytest.approx(0.1 + math.sqrt(2 / math.pi) * 0.3 / Z90)
+    assert expected_loss(point, point - 0.5, even)[0] == pytest.approx(0.1), "noise below is no gain"
