@@ -42,7 +42,8 @@ def recommend(
         max_loss: percent of above-chance performance that the upper bound of the loss may reach (for perplexity tasks
             percent of perplexity).
         objective: `balanced`, `quality`, `speed` or `memory`.
-        probe: file with features of the model's own weights.
+        probe: file with statistics of the model's own weights, as `qadvisor measure probe` writes it; read and checked, but
+            not used by the packaged predictor, and the answer says so.
         top: how many recipes to return.
         online: read facts from the hub where nothing local has them.
         exclude_licences: licences of sources whose figures are left out.

@@ -3,8 +3,8 @@
 Bounds from quantile forests hold on average at best. Conformalized quantile regression (Romano et al. 2019,
 arXiv 1905.03222) moves each by the quantile of how far left-out figures lay outside. Here the quantile is taken by cell
 (Mondrian: which of weights, activations and KV cache are quantized, and how coarsely), with the finite-sample correction
-(n + 1) / n for n models (a new model is a new group: Lee, Barber and Willett, arXiv 2306.06342), and the shift is on the scale of `advisor.scale.stretch`: units of the task's noise for small losses, a factor
-for large ones. What is then left over by type of task is corrected alike. A cell with few
+(n + 1) / n, and the shift is on the scale of `advisor.scale.stretch`: units of the task's noise for small losses, a factor
+for large ones. Before, every type of task is corrected alike. A cell with few
 figures or few models takes the wider of its own correction and that of all cells of its kind, for the upper bound; for the
 lower one, which would widen all smaller cells too, it borrows from its neighbours.
 
@@ -66,7 +66,7 @@ class Correction:
     """Calibration figures of the cell itself."""
     group_lower: Floats
     group_upper: Floats
-    """The same for each group of tasks, on top; the last place is for groups without figures."""
+    """The same for each group of tasks; the last place is for groups without figures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,32 +104,33 @@ def conformalize(
         level: share that must lie within; half of the rest on either side.
     """
     share, cell = 0.5 + level / 2, places.cell
-    lows, small = _by_cell(lower - loss, cell, weights, clusters, share)
-    highs, _ = _by_cell(loss - upper, cell, weights, clusters, share)
+    group_lower = _by_group(lower - loss, places, weights, clusters, share)
+    group_upper = _by_group(loss - upper, places, weights, clusters, share)
+    lows, small = _by_cell(lower - group_lower[places.group] - loss, cell, weights, clusters, share)
+    highs, _ = _by_cell(loss - upper - group_upper[places.group], cell, weights, clusters, share)
     lows[small] = -np.inf
-    low, high = _hull(lows, upwards=False), _hull(highs, upwards=True)
-    below, above = lower - low[cell] - loss, loss - upper - high[cell]
     return Correction(
-        lower=low,
-        upper=high,
+        lower=_hull(lows, upwards=False),
+        upper=_hull(highs, upwards=True),
         count=np.bincount(cell, minlength=N_CELLS),
-        group_lower=_by_group(below, places, weights, clusters, share),
-        group_upper=_by_group(above, places, weights, clusters, share),
+        group_lower=group_lower,
+        group_upper=group_upper,
     )
 
 
 def _by_group(scores: Floats, places: Places, weights: Floats, clusters: NDArray[np.object_], share: float) -> Floats:
-    """What is left to correct in each group of tasks; it does not depend on the recipe, so no order is disturbed."""
+    """The correction of each group of tasks; it does not depend on the recipe, so no order is disturbed."""
     out = np.zeros(places.n_groups + 1)
     for group in range(places.n_groups):
         rows = places.group == group
         if rows.sum() >= MIN_ROWS and len(np.unique(clusters[rows])) >= MIN_CLUSTERS:
-            out[group] = quantile(scores[rows], weights[rows], share, int(rows.sum()))
+            out[group] = quantile(scores[rows], weights[rows], share)
     return out
 
 
-def quantile(scores: Floats, weights: Floats, share: float, n: int) -> float:
+def quantile(scores: Floats, weights: Floats, share: float) -> float:
     """Weighted quantile with the finite-sample correction (n + 1) / n; the largest score where n is too small for it."""
+    n = len(scores)
     order = np.argsort(scores, kind="stable")
     total = np.cumsum(weights[order])
     place = int(np.searchsorted(total, min(share * (n + 1) / n, 1.0) * total[-1] * (1 - 1e-12)))
@@ -140,20 +141,18 @@ def _by_cell(
     scores: Floats, cell: Ints, weights: Floats, clusters: NDArray[np.object_], share: float
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Correction of each cell, -inf without figures; and which cells are too small for one of their own."""
-    overall = quantile(scores, weights, share, len(scores))
+    overall = quantile(scores, weights, share)
     kinds = np.array([_kind_of(c) for c in range(N_CELLS)])
     by_kind: dict[int, float] = {}
     for kind in np.unique(kinds):
         rows = kinds[cell] == kind
-        models = len(np.unique(clusters[rows]))
-        enough = rows.sum() >= MIN_ROWS and models >= MIN_CLUSTERS
-        by_kind[int(kind)] = quantile(scores[rows], weights[rows], share, models) if enough else overall
+        enough = rows.sum() >= MIN_ROWS and len(np.unique(clusters[rows])) >= MIN_CLUSTERS
+        by_kind[int(kind)] = quantile(scores[rows], weights[rows], share) if enough else overall
     out, small = np.full(N_CELLS, -np.inf), np.zeros(N_CELLS, dtype=bool)
     for c in np.unique(cell):
         rows = cell == c
-        models = len(np.unique(clusters[rows]))
-        small[c] = rows.sum() < MIN_ROWS or models < MIN_CLUSTERS
-        own = quantile(scores[rows], weights[rows], share, models)
+        small[c] = rows.sum() < MIN_ROWS or len(np.unique(clusters[rows])) < MIN_CLUSTERS
+        own = quantile(scores[rows], weights[rows], share)
         out[c] = max(own, by_kind[int(kinds[c])]) if small[c] else own
     return out, small
 

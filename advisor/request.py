@@ -83,7 +83,7 @@ class AdviceRequest(BaseModel):
     max_loss: float | None = Field(default=None, gt=0, le=100, description="percent of above-chance performance")
     objective: Objective = "balanced"
     top: int = Field(default=3, ge=1, le=50)
-    probe: str | None = Field(default=None, description="features of the model's own weights, from `measure probe`")
+    probe: str | None = Field(default=None, description="statistics of the model's own weights, from `measure probe`")
     online: bool = False
     exclude_licences: tuple[str, ...] = ()
 

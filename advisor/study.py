@@ -17,7 +17,7 @@ from advisor.predictor import Predictor
 from advisor.rank import Scores, rank
 from advisor.relation import Columns, Setting, model_columns, rule_columns
 from advisor.request import DEFAULT_CONTEXT, DEFAULT_MAX_LOSS_PERCENT, AdviceRequest
-from knowledge.errors import InvalidRequestError
+from knowledge.errors import DataError, InvalidRequestError
 from knowledge.hardware import HardwareSpec, find_hardware
 from knowledge.models import ModelSpec
 from knowledge.resolve import resolve_model
@@ -285,10 +285,33 @@ def _unsized(costs: Costs) -> tuple[Rejection, ...]:
     )
 
 
+def _probe_note(path: Path, spec: ModelSpec) -> str:
+    """What a probe file holds, and what became of it: the packaged predictor has no use for weight statistics yet.
+
+    Raises:
+        InvalidRequestError: the file cannot be read, or is no probe.
+    """
+    from knowledge.measurements import probe_from_json
+
+    try:
+        probe = probe_from_json(path.read_bytes(), source=str(path))
+    except (OSError, DataError) as error:
+        reason = error.message if isinstance(error, DataError) else error.strerror
+        raise InvalidRequestError(
+            f"cannot read the probe {path}: {reason}", given=str(path), allowed="a file that `qadvisor measure probe` wrote"
+        ) from error
+    return (
+        f"the probe of {probe.model} ({len(probe.tensors)} tensors) was read, but the packaged predictor was fitted without "
+        f"weight statistics: the estimate for {spec.name} does not rest on it"
+    )
+
+
 def _notes(request: AdviceRequest, spec: ModelSpec, hardware: HardwareSpec | None, setting: Setting) -> tuple[str, ...]:
     notes = list(spec.notes)
     if request.context is None:
         notes.append(f"no context was given: {setting.context} tokens are assumed, the usual length for this type of task")
+    if request.probe is not None:
+        notes.append(_probe_note(Path(request.probe), spec))
     if hardware and hardware.memory_bytes and setting.budget_bytes > hardware.memory_bytes:
         notes.append(
             f"the budget is larger than the memory of one {hardware.name} ({hardware.memory_bytes / 1e9:.1f} GB): "

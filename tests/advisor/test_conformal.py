@@ -88,14 +88,14 @@ def test_corrections_are_monotone_over_the_order_of_cells(seed):
     ("n", "share", "expected"), [(100, 0.5, 50), (100, 0.9, 90), (19, 0.95, 18), (10, 0.95, 9), (1, 0.95, 0)]
 )
 def test_quantile_is_corrected_for_few_figures(n, share, expected):
-    assert quantile(np.arange(float(n)), np.ones(n), share, n) == expected
+    assert quantile(np.arange(float(n)), np.ones(n), share) == expected
 
 
 def test_quantile_follows_the_weights():
-    assert quantile(np.arange(10.0), np.array([0.0] * 8 + [1.0, 1.0]), 0.4, 10) == 8
+    assert quantile(np.arange(10.0), np.array([0.0] * 8 + [1.0, 1.0]), 0.4) == 8
 
 
-def test_groups_of_tasks_are_corrected_on_top():
+def test_groups_of_tasks_are_corrected_too():
     rng = np.random.default_rng(0)
     group = rng.integers(0, 2, 4000)
     loss = (1 + 3 * group) * rng.standard_normal(4000)

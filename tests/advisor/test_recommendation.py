@@ -236,3 +236,12 @@ def test_hardware_gives_its_memory_and_bounds_the_formats() -> None:
     assert any(rejection.limit == "hardware" for rejection in answer.rejected)
     assert answer.best.speed
     assert answer.best.speed["tokens_per_s"]
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[1, 2]"], ids=["missing", "empty", "no probe", "a list"])
+def test_a_probe_that_cannot_be_read(tmp_path, content: str | None) -> None:
+    path = tmp_path / "probe.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InvalidRequestError, match=r"cannot read the probe .*probe\.json"):
+        recommend(model="mistral-7b", task="mmlu", memory="10GB", probe=str(path))
