@@ -4,7 +4,7 @@ Bounds from quantile forests hold on average at best. Conformalized quantile reg
 arXiv 1905.03222) moves each by the quantile of how far left-out figures lay outside. Here the quantile is taken by cell
 (Mondrian: which of weights, activations and KV cache are quantized, and how coarsely), with the finite-sample correction
 (n + 1) / n, and the shift is on the scale of `advisor.scale.stretch`: units of the task's noise for small losses, a factor
-for large ones. Before, every type of task is corrected alike. A cell with few
+for large ones. What is then left over by type of task is corrected alike. A cell with few
 figures or few models takes the wider of its own correction and that of all cells of its kind, for the upper bound; for the
 lower one, which would widen all smaller cells too, it borrows from its neighbours.
 
@@ -66,7 +66,7 @@ class Correction:
     """Calibration figures of the cell itself."""
     group_lower: Floats
     group_upper: Floats
-    """The same for each group of tasks; the last place is for groups without figures."""
+    """The same for each group of tasks, on top; the last place is for groups without figures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,22 +104,22 @@ def conformalize(
         level: share that must lie within; half of the rest on either side.
     """
     share, cell = 0.5 + level / 2, places.cell
-    group_lower = _by_group(lower - loss, places, weights, clusters, share)
-    group_upper = _by_group(loss - upper, places, weights, clusters, share)
-    lows, small = _by_cell(lower - group_lower[places.group] - loss, cell, weights, clusters, share)
-    highs, _ = _by_cell(loss - upper - group_upper[places.group], cell, weights, clusters, share)
+    lows, small = _by_cell(lower - loss, cell, weights, clusters, share)
+    highs, _ = _by_cell(loss - upper, cell, weights, clusters, share)
     lows[small] = -np.inf
+    low, high = _hull(lows, upwards=False), _hull(highs, upwards=True)
+    below, above = lower - low[cell] - loss, loss - upper - high[cell]
     return Correction(
-        lower=_hull(lows, upwards=False),
-        upper=_hull(highs, upwards=True),
+        lower=low,
+        upper=high,
         count=np.bincount(cell, minlength=N_CELLS),
-        group_lower=group_lower,
-        group_upper=group_upper,
+        group_lower=_by_group(below, places, weights, clusters, share),
+        group_upper=_by_group(above, places, weights, clusters, share),
     )
 
 
 def _by_group(scores: Floats, places: Places, weights: Floats, clusters: NDArray[np.object_], share: float) -> Floats:
-    """The correction of each group of tasks; it does not depend on the recipe, so no order is disturbed."""
+    """What is left to correct in each group of tasks; it does not depend on the recipe, so no order is disturbed."""
     out = np.zeros(places.n_groups + 1)
     for group in range(places.n_groups):
         rows = places.group == group
@@ -134,7 +134,7 @@ def quantile(scores: Floats, weights: Floats, share: float) -> float:
     order = np.argsort(scores, kind="stable")
     total = np.cumsum(weights[order])
     place = int(np.searchsorted(total, min(share * (n + 1) / n, 1.0) * total[-1] * (1 - 1e-12)))
-    return float(scores[order][min(place, len(scores) - 1)])
+    return float(scores[order][min(place, n - 1)])
 
 
 def _by_cell(
@@ -148,12 +148,17 @@ def _by_cell(
         rows = kinds[cell] == kind
         enough = rows.sum() >= MIN_ROWS and len(np.unique(clusters[rows])) >= MIN_CLUSTERS
         by_kind[int(kind)] = quantile(scores[rows], weights[rows], share) if enough else overall
-    out, small = np.full(N_CELLS, -np.inf), np.zeros(N_CELLS, dtype=bool)
-    for c in np.unique(cell):
+    out, small = np.empty(N_CELLS), np.zeros(N_CELLS, dtype=bool)
+    for c in range(N_CELLS):
         rows = cell == c
-        small[c] = rows.sum() < MIN_ROWS or len(np.unique(clusters[rows])) < MIN_CLUSTERS
+        parent = by_kind[int(kinds[c])]
+        n = int(rows.sum())
+        if n == 0:
+            out[c] = -np.inf
+            continue
         own = quantile(scores[rows], weights[rows], share)
-        out[c] = max(own, by_kind[int(kinds[c])]) if small[c] else own
+        small[c] = n < MIN_ROWS or len(np.unique(clusters[rows])) < MIN_CLUSTERS
+        out[c] = max(own, parent) if small[c] else own
     return out, small
 
 

@@ -30,8 +30,8 @@ from advisor.version import TOOL_VERSION
 from knowledge.memory import estimate_memory
 from knowledge.models import ModelSpec
 from knowledge.queries import efficiency_like
-from knowledge.rules import Rule, load_rules
-from knowledge.store import KnowledgeStore, home
+from knowledge.rules import Rule, load_rulebook
+from knowledge.store import KnowledgeStore
 from knowledge.task_catalogue import resolve_tasks
 from knowledge.tasks import METRICS
 from knowledge.tensors import params_active, params_total
@@ -75,7 +75,7 @@ def packaged_predictor() -> Predictor:
 
 @lru_cache(maxsize=4)
 def _rules(folder: Path | None) -> tuple[Rule, ...]:
-    return load_rules(extra=(folder or home()) / "rules")
+    return load_rulebook(folder)
 
 
 def answer(study: Study, store: KnowledgeStore) -> Recommendation:

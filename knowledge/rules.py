@@ -245,6 +245,17 @@ def load_rules(folder: Path = RULEBOOK, *, extra: Path | None = None) -> tuple[R
     return tuple(sorted(rules.values(), key=lambda rule: natural_order(rule.id)))
 
 
+def load_rulebook(home: Path | None = None) -> tuple[Rule, ...]:
+    """The packaged rules with those of the user's own folder `rules` over them.
+
+    Raises:
+        RuleError: a rule file is refused.
+    """
+    from knowledge.store import home as home_folder
+
+    return load_rules(extra=(home or home_folder()) / "rules")
+
+
 def natural_order(text: str) -> tuple[tuple[int, str], ...]:
     """A sort key under which `li2024-9` comes before `li2024-10`."""
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text))

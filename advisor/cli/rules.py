@@ -25,12 +25,12 @@ AgainstPredictor = Annotated[
 @app.command("list")
 def list_rules(search: options.Search = None, effect: Effect = None, json: options.Json = False) -> None:
     """List the rules: what they say, how strongly, and what the evidence says of them."""
-    from knowledge.rules import load_rules
+    from knowledge.rules import load_rulebook
 
     wanted = (search or "").lower()
     rules = [
         rule
-        for rule in load_rules()
+        for rule in load_rulebook()
         if effect in (None, rule.effect) and wanted in f"{rule.id} {rule.title} {rule.why}".lower()
     ]
     if json:
@@ -44,9 +44,9 @@ def list_rules(search: options.Search = None, effect: Effect = None, json: optio
 @app.command("show")
 def show_rule(rule_id: RuleId, json: options.Json = False) -> None:
     """Show one rule: its condition, its reason, its citations, its exceptions, its claim."""
-    from knowledge.rules import load_rules
+    from knowledge.rules import load_rulebook
 
-    rules = {rule.id: rule for rule in load_rules()}
+    rules = {rule.id: rule for rule in load_rulebook()}
     if rule_id not in rules:
         raise UnknownNameError.of("rule", rule_id, list(rules), hint="`qadvisor rules` lists them")
     fields = _fields(rules[rule_id])
@@ -63,10 +63,10 @@ def show_rule(rule_id: RuleId, json: options.Json = False) -> None:
 def check(against_predictor: AgainstPredictor = False, json: options.Json = False) -> None:
     """Recompute every rule's claim on the evidence, on the rule's own sources and on the others apart."""
     from knowledge.rule_check import check_rules
-    from knowledge.rules import load_rules
+    from knowledge.rules import load_rulebook
     from knowledge.store import open_store
 
-    rules = load_rules()
+    rules = load_rulebook()
     agreement: dict[str, str] | None = None
     with open_store() as store:
         checks = check_rules(store.connection, rules)

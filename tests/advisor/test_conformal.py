@@ -95,7 +95,7 @@ def test_quantile_follows_the_weights():
     assert quantile(np.arange(10.0), np.array([0.0] * 8 + [1.0, 1.0]), 0.4) == 8
 
 
-def test_groups_of_tasks_are_corrected_too():
+def test_groups_of_tasks_are_corrected_on_top():
     rng = np.random.default_rng(0)
     group = rng.integers(0, 2, 4000)
     loss = (1 + 3 * group) * rng.standard_normal(4000)
