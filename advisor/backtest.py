@@ -17,8 +17,8 @@ from advisor.baselines import BASELINES, untuned_quantile
 from advisor.features import DELTA_NLL, RELATIVE, Floats
 from advisor.fit import BOUND_FOLDS, LEVEL, LeftOut, corrections, left_out, left_out_bounds, novelty_folds, training_places
 from advisor.law_fit import make_design
-from advisor.regret import Regret, find_choices, regret
 from advisor.predictor import on_losses
+from advisor.regret import Regret, find_choices, regret
 from advisor.scale import stretch
 from advisor.scores import Coverage, Interval, Pairs, coverage, make_pairs, pair_order, weighted_mean
 from advisor.training import TrainingSet
@@ -172,7 +172,9 @@ def _report(
 ) -> BacktestReport:
     pairs = _pairs(data)
     scores = tuple(
-        _score(data, pairs, split, name, predicted, by_name[OURS]) for split, by_name in points.items() for name, predicted in by_name.items()
+        _score(data, pairs, split, name, predicted, by_name[OURS])
+        for split, by_name in points.items()
+        for name, predicted in by_name.items()
     )
     share = ~data.features.is_nll & (data.score_weights > 0)
     known = share & ~np.isnan(data.loss_se)
@@ -222,7 +224,9 @@ def _groups(data: TrainingSet) -> Ints:
     """One number for each source x model x task (metric, context, shots, baseline and OneRuler language too)."""
     names = ("source", "model", "task", "metric", "context", "shots", "baseline")
     columns = [data.columns[name].tolist() for name in names]
-    columns.append([note if source == "mekala2025" else "" for note, source in zip(data.names("note"), columns[0], strict=True)])
+    columns.append(
+        [note if source == "mekala2025" else "" for note, source in zip(data.names("note"), columns[0], strict=True)]
+    )
     numbers: dict[tuple[object, ...], int] = {}
     rows = (tuple(None if value != value else value for value in row) for row in zip(*columns, strict=True))
     return np.array([numbers.setdefault(row, len(numbers)) for row in rows], dtype=np.intp)

@@ -67,10 +67,12 @@ def _medians(data: TrainingSet, train: Ints, test: Ints, levels: tuple[tuple[str
         for row in train.tolist():
             groups.setdefault(keys[row], []).append(row)
         found = {
-            key: weighted_quantile(data.loss[rows], data.weights[rows], 0.5) for key, rows in groups.items() if len(rows) >= _LEAST_ROWS
+            key: weighted_quantile(data.loss[rows], data.weights[rows], 0.5)
+            for key, rows in groups.items()
+            if len(rows) >= _LEAST_ROWS
         }
         out = np.where(np.isnan(out), [found.get(keys[row], np.nan) for row in test.tolist()], out)
-    return np.nan_to_num(out)
+    return np.asarray(np.nan_to_num(out), dtype=np.float64)
 
 
 def _forest(data: TrainingSet, train: Ints, test: Ints, **settings: object) -> Floats:

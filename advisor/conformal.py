@@ -45,7 +45,7 @@ def bands(features: Features) -> NDArray[np.intp]:
 
 def cells(features: Features) -> Ints:
     """Number of each row's cell."""
-    return np.ravel_multi_index(tuple(bands(features).T), SHAPE)
+    return np.asarray(np.ravel_multi_index(tuple(bands(features).T), SHAPE), dtype=np.intp)
 
 
 def cell_name(cell: int) -> str:
@@ -168,7 +168,7 @@ def _kind_of(cell: int) -> int:
 
 
 def _hull(correction: Floats, *, upwards: bool) -> Floats:
-    """The largest correction over all smaller cells (`upwards`) or all larger ones; without any, the least on the other side."""
+    """The largest correction over all smaller cells (`upwards`) or all larger ones; else the least of the others."""
     if np.isinf(correction).all():
         return np.zeros(N_CELLS)
     grid = correction.reshape(SHAPE)

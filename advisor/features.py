@@ -144,7 +144,9 @@ def recipe_features(values: tuple[object, ...]) -> RecipeFeatures:
     static = same_a and activations is not None and activations.strategy == "tensor" and not activations.dynamic
     a_group = _group(activations) if same_a else -1.0
     return RecipeFeatures(
-        w_noise=noise_level(code, effective, None if math.isnan(group) else group, None if math.isnan(symmetric) else symmetric > 0),
+        w_noise=noise_level(
+            code, effective, None if math.isnan(group) else group, None if math.isnan(symmetric) else symmetric > 0
+        ),
         a_noise=noise_level(a_code, a_bits, -1.0 if math.isnan(a_group) else a_group, True) if a_code else CLEAN,
         kv_noise=kv_noise,
         w_bits=w_bits,
@@ -260,6 +262,8 @@ def _number(name: str, value: object, missing: float) -> float:
         try:
             value = float(text)
         except ValueError:
-            raise DataError(f"column {name!r}: not a number", given=value, allowed="a number, or empty where not known") from None
+            raise DataError(
+                f"column {name!r}: not a number", given=text, allowed="a number, or empty where not known"
+            ) from None
     number = float(value)  # type: ignore[arg-type]
     return missing if math.isnan(number) else number

@@ -22,7 +22,7 @@ from advisor.features import DELTA_NLL, RELATIVE, Floats
 from advisor.forest import Forest, from_sklearn, stack
 from advisor.law import Damage, Law
 from advisor.law_fit import Design, fit_law, make_design
-from advisor.predictor import BOUND_MONOTONE, LOSSES, PACKAGED, Predictor, Support, bound_inputs, to_bytes
+from advisor.predictor import BOUND_MONOTONE, PACKAGED, Predictor, Support, bound_inputs, to_bytes
 from advisor.scale import stretch
 from advisor.scores import weighted_quantile
 from advisor.training import SEED, TrainingSet
@@ -34,7 +34,8 @@ BOUND_FOLDS = 5
 STEPS = 150
 
 _TREE = {
-    "max_iter": 1, "learning_rate": 1.0, "max_leaf_nodes": 12, "min_samples_leaf": 60, "early_stopping": False, "random_state": 0, "max_bins": 63,
+    "max_iter": 1, "learning_rate": 1.0, "max_leaf_nodes": 12, "min_samples_leaf": 60, "early_stopping": False,
+    "random_state": 0, "max_bins": 63,
 }  # fmt: skip
 _STAGES = 60
 _STAGE_ROWS = 8000
@@ -177,7 +178,9 @@ def training_places(data: TrainingSet) -> Places:
     return Places(cell=conformal.cells(data.features), group=group, n_groups=len(types))
 
 
-def fit_predictor(data: TrainingSet, *, provenance: Mapping[str, object], progress: Callable[[str], None] = lambda _: None) -> Predictor:
+def fit_predictor(
+    data: TrainingSet, *, provenance: Mapping[str, object], progress: Callable[[str], None] = lambda _: None
+) -> Predictor:
     """A predictor fitted on all of `data`."""
     design = make_design(data.features, data.names("source"))
     views = []
@@ -205,9 +208,7 @@ def _support(data: TrainingSet) -> Support:
     numbers = data.features.numbers
     size, context = np.log(numbers["params_b"]), numbers["context"]
     covered = np.bincount(conformal.cells(data.features), minlength=conformal.N_CELLS) > 0
-    return Support(
-        log_size=(float(np.nanmin(size)), float(np.nanmax(size))), context=float(np.nanmax(context)), cells=covered
-    )
+    return Support(log_size=(float(np.nanmin(size)), float(np.nanmax(size))), context=float(np.nanmax(context)), cells=covered)
 
 
 def provenance_of(data: TrainingSet) -> dict[str, object]:

@@ -52,10 +52,8 @@ class Forest:
             column = x[:, feature]
             place = np.searchsorted(thresholds, column, side="left")
             place[np.isnan(column)] = len(thresholds) + 1
-            if len(place) and (place == place[0]).all():
-                bits = bits & table[place[0]]
-            else:
-                bits = bits & table[place]
+            constant = len(place) > 0 and bool((place == place[0]).all())
+            bits = bits & (table[place[0]] if constant else table[place])
         leaf = _LOWEST_BIT[bits]
         values: NDArray[np.float64] = self.values[np.arange(n_trees), leaf].sum(axis=1) + self.baseline
         return np.broadcast_to(values, (len(x),))
@@ -114,7 +112,7 @@ def from_sklearn(model: Any) -> Forest:
         if leaves > LEAVES:
             raise DataError(f"a tree has {leaves} leaves", allowed=f"at most {LEAVES}")
         for i, node in enumerate(nodes):
-            first, last = spans[i]
+            first = spans[i][0]
             if node["is_leaf"]:
                 values[t, first] = node["value"]
                 continue

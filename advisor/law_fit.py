@@ -15,9 +15,9 @@ from advisor.features import Features, Floats, Names
 from advisor.law import ETA_RANGE, KINDS, PARTS, TERMS, Law, active, multipliers, pieces, softplus, softplus_slope
 from advisor.scale import KNEE_NATS, compress, target
 
-_SMOOTH = 0.02
+_SMOOTH = 0.01
 """Residuals below this count by their square."""
-_PRIOR = 0.3
+_PRIOR = 0.6
 _START = {"w0:one:": -3.0, "a0:one:": -4.0, "k0:one:": -4.0, "w1:one:": 1.0, "a1:one:": 1.0, "k1:one:": 1.0}
 _NLL_WEIGHT = 0.5
 
@@ -172,7 +172,7 @@ class _Problem:
         return value, slope + self.prior * theta
 
     def _damage(self, linear: Mapping[str, Floats], kind: str) -> Floats:
-        out, slope = linear[f"{kind}0"], 0.0
+        out, slope = linear[f"{kind}0"], np.zeros(len(self.target))
         for i, piece in enumerate(self.pieces[kind], start=1):
             slope = slope + linear[f"{kind}{i}"]
             out = out + softplus(slope) * piece

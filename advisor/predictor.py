@@ -119,7 +119,7 @@ class Support:
             inside &= law.knows(name, features)
         for name in ("code", "a_code", "kv_code"):
             inside &= law.knows(name, features) | (features.names[name] == "")
-        return inside
+        return np.asarray(inside, dtype=bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,9 +194,13 @@ def novelty_of(features: Features, law: Law) -> NDArray[np.intp]:
     return np.where(law.knows("model", features), 0, np.where(law.knows("family", features), 1, 2))
 
 
+MOST_GAINED = 3.0
+"""Lower end of bounds, in standard errors of the test: what lies beyond is no gain that quantization can bring."""
+
+
 def on_losses(lower: Floats, upper: Floats, noise: Floats, is_nll: Bools) -> tuple[Floats, Floats]:
-    """Bounds on the scale of losses: a share lost is at most a little above 1."""
-    low, high = unstretch(lower, noise), unstretch(upper, noise)
+    """Bounds on the scale of losses: a share lost is at most a little above 1, and a gain is at most the test's noise."""
+    low, high = np.maximum(unstretch(lower, noise), -MOST_GAINED * noise), unstretch(upper, noise)
     return np.where(is_nll, low, np.minimum(low, MOST_LOST)), np.where(is_nll, high, np.minimum(high, MOST_LOST))
 
 
@@ -239,7 +243,9 @@ def load_predictor(path: Path | None = None) -> Predictor:
         content = file.read_bytes()
     except OSError as error:
         raise StoreError(
-            f"cannot read the fitted predictor {file}: {error.strerror}", given=str(file), hint="`python -m advisor.fit` makes it"
+            f"cannot read the fitted predictor {file}: {error.strerror}",
+            given=str(file),
+            hint="`python -m advisor.fit` makes it",
         ) from error
     return from_bytes(content, str(file))
 
@@ -255,7 +261,7 @@ def from_bytes(content: bytes, name: str) -> Predictor:
             arrays: dict[str, NDArray[Any]] = {key: archive[key] for key in archive.files}
         digest = bytes(arrays.pop("digest")).decode()
         intact = digest == digest_of(arrays)
-    except Exception as error:  # noqa: BLE001 - a damaged archive fails in many ways
+    except Exception as error:
         raise _damaged(name, f"{type(error).__name__}: {error}") from error
     if not intact:
         raise _damaged(name, "its checksum does not match its content")
@@ -280,7 +286,9 @@ def _build(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Pred
             first += size
     return Predictor(
         law=Law(vocabulary=vocabulary, tables=tables),
-        bounds={f"{loss}.{side}": Forest.from_arrays(f"{loss}.{side}", arrays) for loss in LOSSES for side in ("lower", "upper")},
+        bounds={
+            f"{loss}.{side}": Forest.from_arrays(f"{loss}.{side}", arrays) for loss in LOSSES for side in ("lower", "upper")
+        },
         corrections={(loss, i): conformal.from_arrays(f"{loss}.{i}", arrays) for loss in LOSSES for i in range(len(NOVELTIES))},
         tasks=TaskTable(**facts["tasks"]),
         support=Support(log_size=tuple(facts["log_size"]), context=facts["context"], cells=arrays["support"]),

@@ -86,6 +86,6 @@ def regret(choices: tuple[Choice, ...], loss: Floats, loss_se: Floats, predicted
         columns["highest_bits"].append(measured[0] - best)
     models = np.array([choice.model for choice in choices], dtype=object)
     names, place, counts = np.unique(models.astype(str), return_inverse=True, return_counts=True)
-    weights = counts[place] ** -0.5 if len(names) else np.zeros(0)
+    weights = np.asarray(counts[place] ** -0.5 if len(names) else np.zeros(0), dtype=np.float64)
     means = {name: weighted_mean(np.array(values), weights, models) for name, values in columns.items()}
     return Regret(choices=len(choices), **means)

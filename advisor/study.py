@@ -11,6 +11,7 @@ import numpy.typing as npt
 from advisor.answer import Rejection
 from advisor.candidates import Candidate, generate_candidates
 from advisor.costs import Costs, estimate_costs
+from advisor.knowledge_version import knowledge_version
 from advisor.losses import TaskLosses, estimate_losses
 from advisor.pool import Z90, expected_loss
 from advisor.predictor import Predictor
@@ -24,6 +25,7 @@ from knowledge.resolve import resolve_model
 from knowledge.rule_columns import create_candidate_table
 from knowledge.rules import Rule, evaluate
 from knowledge.store import KnowledgeStore
+from knowledge.store import home as home_folder
 from knowledge.task_catalogue import resolve_tasks
 from knowledge.tasks import WeightedTask
 
@@ -218,7 +220,7 @@ def make_study(
         losses=losses,
         findings=Findings(rules=(), holds=_none(len(costs.candidates)), overruled=_none(len(costs.candidates))),
         not_run=(*offered.rejected, *_unsized(costs)),
-        version=store.version,
+        version=knowledge_version(store.version, home or home_folder()),
         notes=(*_notes(request, spec, hardware, setting), *store.warnings),
     )
     return replace(study, findings=_judge(study, store, rules))

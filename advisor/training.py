@@ -31,9 +31,9 @@ POINTS_ABOVE_CHANCE = 10.0
 _UNSCORED_WEIGHT = 0.3
 
 _COLUMNS = (
-    "source", "model", "family", "params_b", "tuned", "method", "scheme", "w_bits", "w_dtype", "w_group", "w_sym", "a_bits", "a_dtype",
-    "kv_bits", "kv_dtype", "kv_name", "format", "task", "task_type", "ability", "metric", "shots", "context", "score", "baseline",
-    "chance", "items", "loss", "loss_se", "note",
+    "source", "model", "family", "params_b", "tuned", "method", "scheme", "w_bits", "w_dtype", "w_group", "w_sym", "a_bits",
+    "a_dtype", "kv_bits", "kv_dtype", "kv_name", "format", "task", "task_type", "ability", "metric", "shots", "context",
+    "score", "baseline", "chance", "items", "loss", "loss_se", "note",
 )  # fmt: skip
 _ROWS = f"SELECT {', '.join(_COLUMNS)} FROM evidence WHERE learnable AND (NOT own OR $own) ORDER BY evidence_id"
 
@@ -57,8 +57,8 @@ class TrainingSet:
 
     def names(self, column: str) -> Names:
         """A text column, empty where not known."""
-        values: Names = self.columns[column]
-        return values
+        values = self.columns[column]
+        return values.astype(object)
 
 
 def load_training_set(*, home: Path | None = None, own: bool = False) -> TrainingSet:

@@ -12,6 +12,8 @@
     ├── MissingDependencyError        (ImportError) an optional package is needed; names the extra
     ├── HubError                      (OSError)     the network was asked for and did not answer
     └── StoreError                    (OSError)     the knowledge base cannot be opened, built or written
+
+Catch `QAdvisorError` for all of them; those with a builtin in brackets are caught by it as well.
 """
 
 from collections.abc import Sequence

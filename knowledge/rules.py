@@ -253,7 +253,7 @@ def load_rulebook(home: Path | None = None) -> tuple[Rule, ...]:
     """
     from knowledge.store import home as home_folder
 
-    return load_rules(extra=(home or home_folder()) / "rules")
+    return load_rules(extra=(home or home_folder()) / USER_FOLDER)
 
 
 def natural_order(text: str) -> tuple[tuple[int, str], ...]:

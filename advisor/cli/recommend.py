@@ -45,7 +45,7 @@ def recommend(
 
     values = options.request_values(
         model=model, task=task, memory=mem, context=context, batch=batch, hardware=hardware, engine=engine, max_loss=max_loss,
-        objective=objective, probe=_probe_file(probe), top=top, online=online,
+        objective=objective, probe=str(probe) if probe else None, top=top, online=online,
         exclude_licences=tuple(exclude_licence) if exclude_licence else None,
     )  # fmt: skip
     if request is None:
@@ -58,18 +58,6 @@ def recommend(
     if len(requests) == 1:
         return _answer_one(requests[0], as_json=json, markdown=markdown)
     return _answer_all(requests, as_json=json, markdown=markdown)
-
-
-def _probe_file(path: Path | None) -> str | None:
-    """The path as text, once it is a file; what this version does with it is said on stderr."""
-    if path is None:
-        return None
-    if not path.is_file():
-        raise InvalidRequestError(
-            f"--probe: there is no file {path}", given=str(path), allowed="a file that `qadvisor measure probe` wrote"
-        )
-    output.warn("--probe is noted in the answer; this version's predictor does not use features of the weights yet")
-    return str(path)
 
 
 def _answer_one(request: Any, *, as_json: bool, markdown: bool) -> int:

@@ -60,7 +60,7 @@ def test_counts_say_how_many_figures_a_cell_had():
 
 
 def test_small_cells_are_not_narrower_than_their_kind():
-    loss, spread, number, models = make_scores()
+    loss, _, number, models = make_scores()
     few = np.flatnonzero(number == cell(3))[30:]
     keep = np.setdiff1d(np.arange(len(loss)), few)
     zero, ones = np.zeros(len(keep)), np.ones(len(keep))

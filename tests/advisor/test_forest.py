@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.ensemble import HistGradientBoostingRegressor
 
 from advisor.forest import Forest, from_sklearn
 from knowledge.errors import DataError
@@ -16,7 +15,11 @@ def make_data(seed, n=400, width=5):
 
 
 def fit(x, y, **settings):
-    return HistGradientBoostingRegressor(max_iter=12, max_leaf_nodes=16, min_samples_leaf=5, early_stopping=False, **settings).fit(x, y)
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    return HistGradientBoostingRegressor(
+        max_iter=12, max_leaf_nodes=16, min_samples_leaf=5, early_stopping=False, **settings
+    ).fit(x, y)
 
 
 @settings(max_examples=10, deadline=None)
@@ -62,7 +65,9 @@ def test_a_missing_array_is_refused():
         Forest.from_arrays("f", arrays)
 
 
-@pytest.mark.parametrize("change", [{"f.mask": np.zeros(1, np.uint16)}, {"f.values": np.zeros((2, 3))}, {"f.values": np.zeros((1, 16))}])
+@pytest.mark.parametrize(
+    "change", [{"f.mask": np.zeros(1, np.uint16)}, {"f.values": np.zeros((2, 3))}, {"f.values": np.zeros((1, 16))}]
+)
 def test_arrays_that_do_not_belong_together_are_refused(change):
     x, y = make_data(3)
     with pytest.raises(DataError, match="belong together"):
@@ -70,6 +75,8 @@ def test_arrays_that_do_not_belong_together_are_refused(change):
 
 
 def test_trees_with_too_many_leaves_are_refused():
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
     x, y = make_data(3)
     with pytest.raises(DataError, match="leaves"):
         from_sklearn(HistGradientBoostingRegressor(max_iter=1, max_leaf_nodes=31, min_samples_leaf=2).fit(x, y))
