@@ -84,9 +84,10 @@ def _forest(data: TrainingSet, train: Ints, test: Ints, **settings: object) -> F
     for nll in (False, True):
         rows, wanted = train[data.features.is_nll[train] == nll], data.features.is_nll[test] == nll
         if wanted.any() and len(rows):
+            filled = ~np.isnan(x[rows]).all(axis=0)
             with threadpool_limits(1):
-                model = HistGradientBoostingRegressor(random_state=0, **settings).fit(x[rows], data.loss[rows])
-            out[wanted] = model.predict(x[test[wanted]])
+                model = HistGradientBoostingRegressor(random_state=0, **settings).fit(x[rows][:, filled], data.loss[rows])
+            out[wanted] = model.predict(x[test[wanted]][:, filled])
     return out
 
 

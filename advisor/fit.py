@@ -119,6 +119,7 @@ def quantile_forest(x: Floats, y: Floats, weights: Floats, share: float) -> Fore
     from sklearn.ensemble import HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits
 
+    x = np.where(np.isnan(x).all(axis=0), 0.0, x)  # a column that nobody filled in splits nothing
     start = weighted_quantile(y, weights, share)
     fitted, trees, steps = np.full(len(y), start), [], np.geomspace(_FIRST_STEP, _LAST_STEP, _STAGES)
     rng = np.random.default_rng(SEED)
@@ -206,7 +207,7 @@ def fit_final_law(data: TrainingSet, design: Design | None = None) -> Law:
 
 def _support(data: TrainingSet) -> Support:
     numbers = data.features.numbers
-    size, context = np.log(numbers["params_b"]), numbers["context"]
+    size, context = np.log(numbers["params_b"]), np.append(numbers["context"], 0.0)
     covered = np.bincount(conformal.cells(data.features), minlength=conformal.N_CELLS) > 0
     return Support(log_size=(float(np.nanmin(size)), float(np.nanmax(size))), context=float(np.nanmax(context)), cells=covered)
 

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-from knowledge.store import KnowledgeStore, home, open_store, truth_version
+from knowledge.home import home
+from knowledge.store import KnowledgeStore, open_store, truth_version
 
 _LOCK = Lock()
 _kept: dict[tuple[Path, tuple[str, ...]], KnowledgeStore] = {}

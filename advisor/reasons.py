@@ -44,8 +44,9 @@ def _objective_reason(study: Study, index: int, allowed: Bools) -> str:
     tolerance = tie_width(study.noise_floor)
     near = "within the tolerance of" if gap < tolerance else "beyond the tolerance of"
     return (
-        f"moves {size(moved)} per token and is expected to lose {percent(gap, kind)} points more than {_name(study, least)}, "
-        f"the best of {count:,} that fit: {near} {percent(tolerance, kind)}"
+        f"moves {size(moved)} per token; with the upper side of its interval counted it is expected to lose "
+        f"{percent(gap, kind)} points more than {_name(study, least)}, the best of {count:,} that fit: "
+        f"{near} {percent(tolerance, kind)}"
     )
 
 

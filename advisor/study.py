@@ -20,12 +20,12 @@ from advisor.relation import Columns, Setting, model_columns, rule_columns
 from advisor.request import DEFAULT_CONTEXT, DEFAULT_MAX_LOSS_PERCENT, AdviceRequest
 from knowledge.errors import DataError, InvalidRequestError
 from knowledge.hardware import HardwareSpec, find_hardware
+from knowledge.home import home as home_folder
 from knowledge.models import ModelSpec
 from knowledge.resolve import resolve_model
 from knowledge.rule_columns import create_candidate_table
 from knowledge.rules import Rule, evaluate
 from knowledge.store import KnowledgeStore
-from knowledge.store import home as home_folder
 from knowledge.task_catalogue import resolve_tasks
 from knowledge.tasks import WeightedTask
 

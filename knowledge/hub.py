@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from knowledge.errors import HubError, InvalidModelError
+from knowledge.home import home as home_folder
 from knowledge.model_config import spec_from_config
 from knowledge.model_fields import JSON_LIMIT_BYTES, Fields, load_json, parse_json
 from knowledge.models import ModelSpec
@@ -70,8 +71,6 @@ def fetch_model(
 def _folder(home: Path | None) -> Path:
     """Where answers are kept."""
     if home is None:
-        from knowledge.store import home as home_folder  # here, since it brings DuckDB
-
         home = home_folder()
     return home / "hub"
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from knowledge.errors import RuleError
+from knowledge.home import home as home_folder
 from knowledge.rule_columns import CANDIDATE_COLUMNS, CandidateColumn, create_candidate_table
 
 if TYPE_CHECKING:
@@ -251,8 +252,6 @@ def load_rulebook(home: Path | None = None) -> tuple[Rule, ...]:
     Raises:
         RuleError: a rule file is refused.
     """
-    from knowledge.store import home as home_folder
-
     return load_rules(extra=(home or home_folder()) / USER_FOLDER)
 
 

@@ -32,6 +32,7 @@ import numpy as np
 
 from knowledge.errors import StoreError, UnknownNameError
 from knowledge.evidence import PUBLISHED, efficiency_path, evidence_path
+from knowledge.home import home
 from knowledge.sources import all_sources
 
 SCHEMA_VERSION = 1
@@ -49,15 +50,6 @@ _LOCKED: _Config = {"enable_external_access": "false", "lock_configuration": "tr
 
 Columns = dict[str, np.ndarray[Any, Any]]
 """A query's result by column; NULL is NaN in numbers and None elsewhere."""
-
-
-def home() -> Path:
-    """The folder with the user's runs and the snapshots: `QADVISOR_HOME`, else the platform's data folder."""
-    if given := os.environ.get("QADVISOR_HOME"):
-        return Path(given).expanduser()
-    from platformdirs import user_data_path
-
-    return user_data_path("qadvisor", appauthor=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from knowledge.errors import DataError, StoreError
+from knowledge.home import home
 from knowledge.measurements import RunRecord, RunSpec, load_record
 
 _log = logging.getLogger(__name__)
@@ -18,10 +19,7 @@ _STALE_SECONDS = 3600
 
 def default_folder() -> Path:
     """Where records go: `runs` in the home folder (`QADVISOR_HOME`, else the platform's data folder)."""
-    from platformdirs import user_data_path
-
-    home = os.environ.get("QADVISOR_HOME")
-    return (Path(home).expanduser() if home else user_data_path("qadvisor")) / "runs"
+    return home() / "runs"
 
 
 def record_path(folder: Path, spec: RunSpec) -> Path:

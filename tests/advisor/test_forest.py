@@ -16,10 +16,12 @@ def make_data(seed, n=400, width=5):
 
 def fit(x, y, **settings):
     from sklearn.ensemble import HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
 
-    return HistGradientBoostingRegressor(
-        max_iter=12, max_leaf_nodes=16, min_samples_leaf=5, early_stopping=False, **settings
-    ).fit(x, y)
+    with threadpool_limits(1):
+        return HistGradientBoostingRegressor(
+            max_iter=12, max_leaf_nodes=16, min_samples_leaf=5, early_stopping=False, **settings
+        ).fit(x, y)
 
 
 @settings(max_examples=10, deadline=None)

@@ -1,115 +1,182 @@
 import csv
+import math
 
 import pytest
 
+import advisor
 from advisor.predict_table import ADDED, predict_rows, predict_table
+from advisor.training import load_training_set
 from knowledge.errors import DataError, InvalidRequestError, StoreError
+from knowledge.task_catalogue import find_task
 
-ROW = {"model": "mistral-7b-v0.1", "params_b": "7", "family": "mistral", "method": "gptq", "w_bits": "4", "w_dtype": "int"}
-ROW |= {"w_group": "128", "a_bits": "16", "kv_bits": "16", "task": "mmlu", "metric": "acc"}
+ROW = {
+    "model": "mistral-7b",
+    "method": "rtn",
+    "w_bits": 4,
+    "w_dtype": "int",
+    "w_group": 128,
+    "a_bits": 16,
+    "kv_bits": 16,
+    "task": "mmlu",
+}
+TEXT = """model,params_b,method,w_bits,w_dtype,w_group,a_bits,kv_bits,task,task_type,remark
+llama-2-7b,6.7,rtn,2,int,128,16,16,mmlu,basic-nlp,"first, with a comma"
+llama-2-7b,6.7,rtn,16,,,16,16,mmlu,basic-nlp,
+zorg-9b,9,rtn,4,int,128,16,16,zorgbench,emergent,nobody knows it
+llama-2-7b,6.7,rtn,4,int,128,16,16,wikitext2,language-modeling,nats
+llama-2-7b,6.7,rtn,3,int,128,16,16,mmlu,basic-nlp,last
+"""
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("home")
+def table(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        return reader.fieldnames, list(reader)
 
 
-def one(row, home):
-    return predict_rows([row], home=home)[0]
-
-
-def write(path, rows):
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "configurations.csv"
+    path.write_text(TEXT, encoding="utf-8")
     return path
 
 
-def test_table_keeps_its_columns_and_gains_the_predictions(tmp_path, home):
-    rows = [ROW, ROW | {"task": "wikitext2", "metric": "ppl"}]
-    summary = predict_table(write(tmp_path / "in.csv", rows), tmp_path / "out.csv", home=home)
-    with (tmp_path / "out.csv").open(newline="") as file:
-        found = list(csv.DictReader(file))
-    assert summary.rows == len(found) == 2
-    assert list(found[0]) == [*ROW, *ADDED]
-    assert found[0]["relative_loss"]
-    assert not found[0]["delta_nll"]
-    assert found[1]["delta_nll"]
-    assert not found[1]["relative_loss"]
-    assert {row["level"] for row in found} == {"0.9"}
-    assert {row["in_support"] for row in found} <= {"0", "1"}
+def test_a_table_comes_back_in_its_order_with_columns_added(source, tmp_path):
+    summary = predict_table(source, tmp_path / "out.csv")
+    (header, given), (new_header, found) = table(source), table(tmp_path / "out.csv")
+    assert new_header == [*header, *ADDED]
+    assert [{name: row[name] for name in header} for row in found] == given
+    assert (summary.rows, summary.output) == (5, tmp_path / "out.csv")
+    assert summary.direct == sum(row["basis"] == "direct" for row in found)
+    assert summary.out_of_support == sum(row["in_support"] == "0" for row in found)
+    for row in found:
+        loss = float(row["relative_loss"] or row["delta_nll"])
+        assert float(row["lower"]) <= loss <= float(row["upper"])
+        assert row["level"] == "0.9"
 
 
-@pytest.mark.parametrize("missing", list(ROW))
-def test_any_column_may_be_missing(missing, home):
-    found = one({name: value for name, value in ROW.items() if name != missing}, home)
-    assert found["lower"] <= found["relative_loss"] <= found["upper"]
+def test_each_row_has_the_loss_of_its_kind(source, tmp_path):
+    predict_table(source, tmp_path / "out.csv")
+    found = table(tmp_path / "out.csv")[1]
+    assert [bool(row["delta_nll"]) for row in found] == [False, False, False, True, False]
+    assert [bool(row["relative_loss"]) for row in found] == [True, True, True, False, True]
+    assert [found[1][name] for name in ("relative_loss", "lower", "upper")] == ["0", "0", "0"]
+    assert float(found[0]["relative_loss"]) > float(found[4]["relative_loss"]) > 0
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"model": "no-such-7b"}, {"family": "no-such"}, {"method": "no-such"}, {"task": "no-such", "task_type": "emergent"}],
-    ids=["model", "family", "method", "task"],
-)
-def test_unseen_names_are_predicted(change, home):
-    found = one(ROW | change, home)
-    assert found["basis"] in ("predicted", "direct")
-    assert found["lower"] <= found["relative_loss"] <= found["upper"]
+def test_predicting_a_predicted_table_again_replaces_the_columns(source, tmp_path):
+    predict_table(source, tmp_path / "once.csv")
+    predict_table(tmp_path / "once.csv", tmp_path / "twice.csv")
+    assert (tmp_path / "twice.csv").read_text() == (tmp_path / "once.csv").read_text()
 
 
-def test_evidence_for_the_very_cell_is_used(home):
-    cell = {"model": "llama-2-7b", "scheme": "w4a16-g128-asym", "method": "rtn", "task": "lambada_openai", "metric": "acc"}
-    assert one(cell, home)["basis"] == "direct"
-    assert one(cell | {"scheme": "w4a16-g64-sym"}, home)["basis"] == "predicted"
-
-
-def test_facts_of_the_catalogue_fill_in(home):
-    bare = {"model": "mistral-7b-v0.1", "scheme": "w3a16-g128", "method": "gptq", "task": "piqa"}
-    full = bare | {
-        "params_b": 7.241732096,
-        "family": "mistral",
-        "task_type": "basic-nlp",
-        "ability": "commonsense",
-        "metric": "acc",
-    }
-    assert one(bare, home)["relative_loss"] == pytest.approx(one(full, home)["relative_loss"])
-
-
-def test_the_unquantized_model_loses_nothing(home):
-    found = one(ROW | {"method": "none", "w_bits": "16", "w_dtype": "", "w_group": ""}, home)
-    assert (found["relative_loss"], found["lower"], found["upper"]) == (0, 0, 0)
+def test_an_empty_table_with_a_header_stays_one(tmp_path):
+    (tmp_path / "in.csv").write_text("model,task,scheme\n")
+    assert predict_table(tmp_path / "in.csv", tmp_path / "out.csv").rows == 0
+    assert (tmp_path / "out.csv").read_text() == ",".join(("model", "task", "scheme", *ADDED)) + "\n"
 
 
 @pytest.mark.parametrize(
-    ("change", "match"),
-    [({"params_b": "seven"}, "row 2.*params_b"), ({"context": "long"}, "row 2.*context")],
-    ids=["size", "context"],
+    ("change", "supported"),
+    [
+        pytest.param({"model": "zorg-7b", "params_b": 7}, True, id="new model"),
+        pytest.param({"model": "zorg"}, False, id="new model of unknown size"),
+        pytest.param({"task": "zorgbench"}, False, id="new task of unknown type"),
+        pytest.param({"task": "zorgbench", "task_type": "emergent"}, True, id="new task"),
+        pytest.param({"method": "zorgquant"}, False, id="new method"),
+        pytest.param({"w_bits": None, "w_dtype": None, "w_group": None, "scheme": "w4a16-g128"}, True, id="scheme"),
+    ],
 )
-def test_a_cell_that_is_no_number_is_named(change, match, home):
-    with pytest.raises(DataError, match=match):
-        predict_rows([ROW, ROW | change], home=home)
+def test_what_nobody_knows_is_predicted_too(change, supported):
+    (found,) = predict_rows([{**ROW, **change}])
+    assert tuple(found) == ADDED
+    assert found["in_support"] is supported
+    assert 0 < found["relative_loss"] < 1
+    assert found["lower"] <= found["relative_loss"] <= found["upper"]
 
 
-def test_a_row_that_says_nothing_of_its_format_is_named(home):
-    with pytest.raises(DataError, match=r"row 1.*quantized"):
-        predict_rows([{"model": "mistral-7b-v0.1", "task": "mmlu", "method": "no-such"}], home=home)
+@pytest.mark.parametrize("missing", [None, ""])
+def test_empty_cells_are_cells_that_are_not_there(missing):
+    assert predict_rows([{**ROW, "context": missing, "baseline": missing, "family": missing}]) == predict_rows([ROW])
 
 
-def test_no_rows(home):
-    assert predict_rows([], home=home) == []
+def test_gaps_are_filled_from_the_catalogues_and_what_is_said_is_believed():
+    said, unsaid, other = predict_rows([{**ROW, "task_type": find_task("mmlu").type}, ROW, {**ROW, "params_b": 1}])
+    assert said == unsaid
+    assert other["relative_loss"] != unsaid["relative_loss"]
 
 
-def test_a_table_without_usable_columns_is_refused(tmp_path):
-    with pytest.raises(InvalidRequestError, match="none of the columns"):
-        predict_table(write(tmp_path / "in.csv", [{"a": "1"}]), tmp_path / "out.csv")
+@pytest.mark.parametrize("name", ["params_b", "context", "baseline", "chance"])
+def test_a_number_that_is_none_is_refused_with_its_row(name):
+    with pytest.raises(DataError, match=f"row 2: column '{name}' is not a number") as raised:
+        predict_rows([ROW, {**ROW, name: "many"}])
+    assert raised.value.given == "many"
 
 
-def test_a_missing_table_is_refused(tmp_path):
-    with pytest.raises(InvalidRequestError, match="cannot read"):
-        predict_table(tmp_path / "none.csv", tmp_path / "out.csv")
+@pytest.mark.parametrize("name", ["w_bits", "kv_bits", "w_group", "tuned"])
+def test_other_numbers_that_are_none_are_refused(name):
+    with pytest.raises(DataError, match=f"column '{name}'"):
+        predict_rows([ROW, {**ROW, name: "many"}])
 
 
-def test_an_unwritable_output_is_refused(tmp_path, home):
+def test_a_scheme_that_cannot_be_read_is_refused():
+    with pytest.raises(DataError, match="cannot read scheme 'nonsense'"):
+        predict_rows([{"model": "mistral-7b", "task": "mmlu", "scheme": "nonsense"}])
+
+
+def test_a_row_without_a_recipe_is_refused_with_its_number():
+    with pytest.raises(DataError, match="row 3: nothing says how the model is quantized"):
+        predict_rows([ROW, ROW, {"model": "mistral-7b", "task": "mmlu", "method": "gptq"}])
+
+
+def test_a_cell_with_evidence_rests_on_it():
+    data = load_training_set()
+    columns = ("model", "method", "scheme", "task", "context")
+    rows = [{name: data.columns[name][i] for name in columns} for i in range(0, len(data), 100)]
+    rows = [{**row, "context": None if math.isnan(row["context"]) else float(row["context"])} for row in rows]
+    known, strange = predict_rows(rows), predict_rows([{**row, "method": "zorgquant"} for row in rows])
+    assert {row["basis"] for row in strange} == {"predicted"}
+    assert sum(row["basis"] == "direct" for row in known) > len(rows) / 2
+
+
+@pytest.mark.parametrize("folder", ["missing/out.csv", "."], ids=["missing folder", "a folder"])
+def test_an_output_that_cannot_be_written(source, tmp_path, folder):
     with pytest.raises(StoreError, match="cannot write"):
-        predict_table(write(tmp_path / "in.csv", [ROW]), tmp_path / "no-folder" / "out.csv", home=home)
+        predict_table(source, tmp_path / folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(None, "cannot read the table", id="no file"),
+        pytest.param(b"\xff\xfe\x00", "cannot read the table", id="not UTF-8"),
+        pytest.param(b"", "none of the columns", id="empty"),
+        pytest.param(b"a,b\n1,2\n", "none of the columns", id="other columns"),
+        pytest.param(b"model,task\nllama-2-7b,mmlu\n", "none of the columns", id="no recipe"),
+    ],
+)
+def test_an_input_that_is_no_table(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "in.csv").write_bytes(content)
+    with pytest.raises(InvalidRequestError, match=message):
+        predict_table(tmp_path / "in.csv", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+class Frame:
+    """What a data frame offers."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def to_dict(self, orient):
+        assert orient == "records"
+        return self.rows
+
+
+def test_the_interface_takes_mappings_and_data_frames():
+    rows = [ROW, {**ROW, "w_bits": 3}]
+    found = advisor.predict(rows)
+    assert found == predict_rows(rows) == advisor.predict(Frame(rows)) == advisor.predict(iter(rows))
+    assert found[0]["relative_loss"] < found[1]["relative_loss"]
+    assert advisor.predict([]) == []
