@@ -20,7 +20,7 @@ NOT_FITTED = "peers' constants"
 def data():
     """The evidence of four families, thinned."""
     full = training.load_training_set()
-    rows = np.concatenate([np.flatnonzero(full.names("family") == name)[:240] for name in FAMILIES])
+    rows = np.concatenate([np.flatnonzero(full.names("family") == name)[:100] for name in FAMILIES])
     return training.make_training_set({name: values[rows] for name, values in full.columns.items()})
 
 
@@ -29,7 +29,8 @@ def quick():
     """Fits that stop early: what is tested here is who sees what, not how good it gets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "_STAGES", 2)
-        patch.setattr(fit, "STEPS", 15)
+        patch.setattr(fit, "STEPS", 10)
+        patch.setattr(backtest, "BOUND_FOLDS", 2)
         patch.setattr(baselines, "_forest", partial(baselines._forest, max_iter=2))
         yield
 

@@ -17,7 +17,7 @@ from knowledge.errors import DataError, StoreError
 ROOT = Path(__file__).resolve().parents[2]
 KQUANTS = ("gguf:q6_k", "gguf:q5_k_s", "gguf:q4_k_s", "gguf:q3_k_s", "gguf:q2_k")
 MISTRAL = {"model": "mistral-7b", "family": "mistral", "params_b": 7.24, "tuned": False, "method": "rtn"}
-MMLU = {"task": "mmlu", "task_type": "basic-nlp", "metric": "acc", "baseline": 62.5, "chance": 25.0}
+MMLU = {"task": "mmlu", "task_type": "emergent", "metric": "acc", "baseline": 62.5, "chance": 25.0}
 LONGEVAL = {"task": "longeval", "task_type": "long-context", "metric": "acc", "context": 16000}
 MISSING = st.sampled_from([None, "", math.nan])
 
