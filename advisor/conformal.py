@@ -4,7 +4,7 @@ Bounds from quantile forests hold on average at best. Conformalized quantile reg
 arXiv 1905.03222) moves each by the quantile of how far left-out figures lay outside. Here the quantile is taken by cell
 (Mondrian: which of weights, activations and KV cache are quantized, and how coarsely), with the finite-sample correction
 (n + 1) / n, and the shift is on the scale of `advisor.scale.stretch`: units of the task's noise for small losses, a factor
-for large ones. What is then left over by type of task is corrected alike. A cell with few
+for large ones. Before, every type of task is corrected alike. A cell with few
 figures or few models takes the wider of its own correction and that of all cells of its kind, for the upper bound; for the
 lower one, which would widen all smaller cells too, it borrows from its neighbours.
 
@@ -66,7 +66,7 @@ class Correction:
     """Calibration figures of the cell itself."""
     group_lower: Floats
     group_upper: Floats
-    """The same for each group of tasks, on top; the last place is for groups without figures."""
+    """The same for each group of tasks, made first; the last place is for groups without figures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ def widen(lower: Floats, upper: Floats, places: Places, correction: Correction) 
 def conformalize(
     loss: Floats, lower: Floats, upper: Floats, places: Places, weights: Floats, clusters: NDArray[np.object_], level: float
 ) -> Correction:
-    """The correction under which a share `level` of figures lies within its bounds, cell by cell, then group by group.
+    """The correction under which a share `level` of figures lies within its bounds, group by group, then cell by cell.
 
     Args:
         loss: the figures, none of which the bounds were fitted on, on the scale of `advisor.scale.stretch`.
@@ -104,22 +104,22 @@ def conformalize(
         level: share that must lie within; half of the rest on either side.
     """
     share, cell = 0.5 + level / 2, places.cell
-    lows, small = _by_cell(lower - loss, cell, weights, clusters, share)
-    highs, _ = _by_cell(loss - upper, cell, weights, clusters, share)
+    group_lower = _by_group(lower - loss, places, weights, clusters, share)
+    group_upper = _by_group(loss - upper, places, weights, clusters, share)
+    lows, small = _by_cell(lower - group_lower[places.group] - loss, cell, weights, clusters, share)
+    highs, _ = _by_cell(loss - upper - group_upper[places.group], cell, weights, clusters, share)
     lows[small] = -np.inf
-    low, high = _hull(lows, upwards=False), _hull(highs, upwards=True)
-    below, above = lower - low[cell] - loss, loss - upper - high[cell]
     return Correction(
-        lower=low,
-        upper=high,
+        lower=_hull(lows, upwards=False),
+        upper=_hull(highs, upwards=True),
         count=np.bincount(cell, minlength=N_CELLS),
-        group_lower=_by_group(below, places, weights, clusters, share),
-        group_upper=_by_group(above, places, weights, clusters, share),
+        group_lower=group_lower,
+        group_upper=group_upper,
     )
 
 
 def _by_group(scores: Floats, places: Places, weights: Floats, clusters: NDArray[np.object_], share: float) -> Floats:
-    """What is left to correct in each group of tasks; it does not depend on the recipe, so no order is disturbed."""
+    """The correction of each group of tasks; it does not depend on the recipe, so no order is disturbed."""
     out = np.zeros(places.n_groups + 1)
     for group in range(places.n_groups):
         rows = places.group == group

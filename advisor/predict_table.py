@@ -34,6 +34,16 @@ ADDED = ("relative_loss", "delta_nll", "lower", "upper", "level", "in_support", 
 _RECIPE = ("scheme", "w_bits", "w_dtype", "w_group", "w_sym", "a_bits", "a_dtype", "kv_bits", "kv_dtype", "kv_name")
 _MODEL = ("model", "family", "params_b", "tuned", "active_params_b", "moe", "reasoning", "gqa_ratio", "attention_bias")
 _TASK = ("task", "task_type", "ability", "metric", "context", "baseline", "chance")
+_RANGES = {
+    **dict.fromkeys(("w_bits", "a_bits", "kv_bits"), (0.5, 16.0)),
+    "w_group": (-1.0, 2.0**20),
+    "params_b": (1e-4, 1e5),
+    "context": (0.0, 2.0**30),
+    "baseline": (-1e9, 1e9),
+    "chance": (0.0, 100.0),
+}
+"""Numbers that a row may state, each from least to most."""
+
 _NEEDED = ("model", "params_b", "task", "task_type")
 
 _EVIDENCE = """
@@ -126,6 +136,9 @@ def _cell(value: object) -> str:
 def _complete(row: Mapping[str, object], number: int) -> dict[str, object]:
     """The row in the words of the predictor, gaps filled from the catalogues."""
     full = {name: value for name, value in row.items() if value is not None and value != ""}
+    for name, (least, most) in _RANGES.items():
+        if name in full:
+            full[name] = _number(full[name], name, number, least=least, most=most)
     try:
         full |= _recipe(full)
     except DataError as error:
@@ -136,9 +149,6 @@ def _complete(row: Mapping[str, object], number: int) -> dict[str, object]:
     for name, value in _task_facts(str(full.get("task", ""))).items():
         if name == "task" or name not in full:
             full[name] = value
-    for name in ("params_b", "context", "baseline", "chance"):
-        if name in full:
-            full[name] = _number(full[name], name, number)
     return full
 
 
@@ -194,11 +204,15 @@ def _task_facts(name: str) -> dict[str, object]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _number(value: object, name: str, row: int) -> float:
+def _number(value: object, name: str, row: int, *, least: float, most: float) -> float:
+    """The number in a cell, which must lie from `least` to `most`."""
     try:
-        return float(value)  # type: ignore[arg-type]
+        found = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise DataError(f"row {row}: column {name!r} is not a number", given=str(value), allowed="a number, or empty") from None
+    if not least <= found <= most:  # what is no number at all (nan) is out of range as well
+        raise DataError(f"row {row}: column {name!r} is out of range", given=str(value), allowed=f"{least:g} to {most:g}")
+    return found
 
 
 def _evidence_cells(rows: Sequence[Mapping[str, object]], home: Path | None) -> list[Cell | None]:

@@ -135,7 +135,7 @@ class Predictor:
     support: Support
     level: float
     provenance: Mapping[str, Any]
-    """What it was fitted on: rows, models, evidence digest, versions."""
+    """What it was fitted on: numbers of rows, models, families and sources."""
 
     def predict(self, columns: Mapping[str, Column]) -> Predictions:
         """The loss of each row; columns as in the candidate relation, those missing count as unknown.
@@ -265,13 +265,18 @@ def from_bytes(content: bytes, name: str) -> Predictor:
         raise _damaged(name, f"{type(error).__name__}: {error}") from error
     if not intact:
         raise _damaged(name, "its checksum does not match its content")
-    facts = json.loads(bytes(arrays["facts"]))
-    if facts["format_version"] != FORMAT_VERSION:
+    try:
+        facts = json.loads(bytes(arrays["facts"]))
+        found = facts["format_version"]
+        predictor = _build(facts, arrays) if found == FORMAT_VERSION else None
+    except (KeyError, ValueError, TypeError) as error:
+        raise _damaged(name, f"{type(error).__name__}: {error}") from error
+    if predictor is None:
         raise DataError(
-            f"the fitted predictor {name} is of format {facts['format_version']}", given=str(facts["format_version"]),
-            allowed=str(FORMAT_VERSION), hint="`python -m advisor.fit` makes one of this version",
+            f"the fitted predictor {name} is of format {found}", given=str(found), allowed=str(FORMAT_VERSION),
+            hint="`python -m advisor.fit` makes one of this version",
         )  # fmt: skip
-    return _build(facts, arrays)
+    return predictor
 
 
 def _build(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Predictor:

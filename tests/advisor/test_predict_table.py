@@ -180,3 +180,21 @@ def test_the_interface_takes_mappings_and_data_frames():
     assert found == predict_rows(rows) == advisor.predict(Frame(rows)) == advisor.predict(iter(rows))
     assert found[0]["relative_loss"] < found[1]["relative_loss"]
     assert advisor.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("w_bits", "-4"),
+        ("w_bits", "nan"),
+        ("params_b", "inf"),
+        ("params_b", "-3"),
+        ("chance", "inf"),
+        ("context", "-1"),
+        ("kv_bits", "99"),
+    ],
+)
+def test_impossible_numbers_are_refused_with_their_row(column: str, value: str) -> None:
+    row = {"model": "mistral-7b", "task": "mmlu", "method": "rtn", "w_bits": "4", "a_bits": "16", "kv_bits": "16"}
+    with pytest.raises(DataError, match=f"row 2: column '{column}' is out of range"):
+        predict_rows([row, row | {column: value}])
