@@ -91,6 +91,7 @@ def test_parts_of_the_law_have_terms(evidence):
     assert set(design.matrices) == set(PARTS)
 
 
+@pytest.mark.slow
 def test_the_packaged_law_is_that_of_the_published_evidence(tmp_path):
     """The quick half of the rebuild: the law; `test_a_rebuild_predicts_the_same` has the bounds too."""
     data = training.load_training_set(home=tmp_path)
