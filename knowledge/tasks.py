@@ -10,8 +10,6 @@ TASK_TYPES: tuple[TaskType, ...] = (
     "basic-nlp", "emergent", "trustworthiness", "dialogue", "long-context", "language-modeling", "code",
 )  # fmt: skip
 
-LossUnit = Literal["share of above-chance performance", "nats per token", "nats per word", "nats per byte"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricSpec:
