@@ -84,6 +84,20 @@ COLUMNS: dict[str, str] = {
 }
 """Columns of the relation `evidence` with their DuckDB types."""
 
+BATCH_COLUMNS: dict[str, str] = {name: kind for name, kind in COLUMNS.items() if name != "evidence_id"} | {
+    "row_hash": "VARCHAR",
+    "file": "VARCHAR",
+    "checkpoint": "VARCHAR",
+    "key": "VARCHAR",
+}
+"""Columns of a batch of the user's own rows, with their DuckDB types: those of `evidence` (its `evidence_id` is given when
+a store is built), then where the row comes from.
+
+`row_hash` is sixteen hexadecimal digits over what was measured, so that nothing is taken twice; `file` the name of the file
+it was read from; `checkpoint` the fingerprint or name of the very weights, `key` the conditions that score and baseline
+share, as JSON. The last two are NULL where unknown.
+"""
+
 EFFICIENCY_COLUMNS: dict[str, str] = {
     "source": "VARCHAR",
     "ref": "VARCHAR",
@@ -109,6 +123,9 @@ EFFICIENCY_COLUMNS: dict[str, str] = {
     "note": "VARCHAR",
 }
 """Columns of the relation `efficiency` with their DuckDB types."""
+
+EFFICIENCY_BATCH_COLUMNS: dict[str, str] = {**EFFICIENCY_COLUMNS, "row_hash": "VARCHAR", "file": "VARCHAR"}
+"""Columns of a batch of the user's own speed and memory figures, see `BATCH_COLUMNS`."""
 
 PUBLISHED = Path(__file__).parent / "published"
 
