@@ -50,8 +50,16 @@ def advise(request: AdviceRequest, *, home: Path | None = None) -> Recommendatio
         return answer(study_request(request, store, home=home), store)
 
 
-def study_request(request: AdviceRequest, store: KnowledgeStore, *, home: Path | None = None) -> Study:
-    """The study behind an answer, with the packaged predictor and the rulebook.
+def study_request(
+    request: AdviceRequest, store: KnowledgeStore, *, predictor: Predictor | None = None, home: Path | None = None
+) -> Study:
+    """The study behind an answer, with the rulebook.
+
+    Args:
+        request: what is asked.
+        store: the open knowledge base.
+        predictor: what forecasts losses; default: that of the packaged knowledge.
+        home: folder of the user's state.
 
     Raises:
         NoAnswerError: a task has no chance level, or no engine runs anything.
@@ -61,7 +69,7 @@ def study_request(request: AdviceRequest, store: KnowledgeStore, *, home: Path |
             METRICS[item.task.metric].loss == "relative" and item.task.chance is None
         ):
             raise no_chance_level(item.task.name)
-    study = make_study(request, store, packaged_predictor(), _rules(home), home=home)
+    study = make_study(request, store, predictor or packaged_predictor(), _rules(home), home=home)
     if not study.candidates:
         raise nothing_runs(study)
     return study

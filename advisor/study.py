@@ -43,6 +43,8 @@ class Findings:
     """The rule speaks of the candidate."""
     overruled: Bools
     """Direct evidence for this very cell contradicts the rule: it has no effect here, and the answer says so."""
+    by_task: Bools
+    """Whether each rule speaks of each candidate on each task: (tasks, candidates, rules), whatever the evidence says."""
 
     def acting(self, effects: Sequence[str], strengths: Sequence[str] = ("strong", "medium", "weak")) -> Ints:
         """How many rules of these effects and strengths act on each candidate."""
@@ -218,7 +220,7 @@ def make_study(
         costs=costs,
         constants=constants,
         losses=losses,
-        findings=Findings(rules=(), holds=_none(len(costs.candidates)), overruled=_none(len(costs.candidates))),
+        findings=_overrule(losses, (), np.zeros((len(tasks), len(costs.candidates), 0), dtype=bool), 0.0),
         not_run=(*offered.rejected, *_unsized(costs)),
         version=knowledge_version(store.version, home or home_folder()),
         notes=(*_notes(request, spec, hardware, setting), *store.warnings),
@@ -226,8 +228,20 @@ def make_study(
     return replace(study, findings=_judge(study, store, rules))
 
 
-def _none(rows: int) -> Bools:
-    return np.zeros((rows, 0), dtype=bool)
+def reassess(study: Study, store: KnowledgeStore, predictor: Predictor, *, home: Path | None = None) -> Study:
+    """The same request, candidates, costs and rules with the losses that other evidence or another predictor gives.
+
+    Args:
+        study: from `make_study`.
+        store: the other knowledge base; catalogue and rulebook are the same.
+        predictor: what forecasts losses.
+        home: the user's folder, for the version of the answer.
+    """
+    losses = estimate_losses(
+        store, predictor, study.candidates, study.tasks, constants=study.constants, context=study.setting.context
+    )
+    findings = _overrule(losses, study.findings.rules, study.findings.by_task, study.tolerated)
+    return replace(study, losses=losses, findings=findings, version=knowledge_version(store.version, home or home_folder()))
 
 
 def _judge(study: Study, store: KnowledgeStore, rules: Sequence[Rule]) -> Findings:
@@ -240,12 +254,16 @@ def _judge(study: Study, store: KnowledgeStore, rules: Sequence[Rule]) -> Findin
     order = {task.name: number for number, task in enumerate(tasks)}
     holds = np.zeros((len(tasks), count, len(found.rules)), dtype=bool)
     holds[np.array([order[str(name)] for name in found.task], dtype=np.int64), found.candidate_id] = found.holds
-    against = np.array([rule.acting in ("refuse", "avoid", "require") for rule in found.rules], dtype=bool)
-    cleared = np.array([_cleared(item, study.tolerated) for item in study.losses])
-    # A rule stands where it holds on some task and evidence does not clear the candidate on that task.
+    return _overrule(study.losses, found.rules, holds, study.tolerated)
+
+
+def _overrule(losses: Sequence[TaskLosses], rules: tuple[Rule, ...], holds: Bools, tolerated: float) -> Findings:
+    """What rules say over all tasks; one stands where it holds on some task on which evidence does not clear the candidate."""
+    against = np.array([rule.acting in ("refuse", "avoid", "require") for rule in rules], dtype=bool)
+    cleared = np.array([_cleared(item, tolerated) for item in losses])
     stands = holds & ~(cleared[:, :, None] & against)
     anywhere = np.asarray(holds.any(axis=0))
-    return Findings(rules=found.rules, holds=anywhere, overruled=anywhere & ~stands.any(axis=0))
+    return Findings(rules=rules, holds=anywhere, overruled=anywhere & ~stands.any(axis=0), by_task=holds)
 
 
 def _cleared(losses: TaskLosses, tolerated: float) -> Bools:
