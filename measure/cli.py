@@ -1,23 +1,36 @@
 """`qadvisor measure plan | run | status | probe`: parse, call, render. Nothing is computed here and nothing heavy imported."""
 
-import inspect
 import json
 import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from knowledge.errors import InvalidRequestError, QAdvisorError, UnknownNameError
+from knowledge.errors import InvalidRequestError, QAdvisorError
 from knowledge.measurements import RunRecord
-from measure.tasks import SUITES
+from measure.cli_options import (
+    BatchSize,
+    CalibrationSamples,
+    CalibrationText,
+    Device,
+    Dtype,
+    Json,
+    Model,
+    Online,
+    Output,
+    Seed,
+    Sweep,
+    Trust,
+    takes_sweep,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from measure.plan import Cell, Plan
+    from measure.plan import Cell
     from measure.runner import Event
 
 app = typer.Typer(
@@ -34,170 +47,70 @@ apply_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exce
 _TALKATIVE = ("torchao", "torch.utils._pytree", "transformers", "bitsandbytes", "datasets")
 """Libraries that report on import what does not matter here (a kernel for another GPU)."""
 
-Model = Annotated[str, typer.Option("--model", "-m", metavar="PATH", help="Model folder with safetensors, or a hub id.")]
-Recipes = Annotated[
-    str,
-    typer.Option("--recipes", "-r", metavar="R1,R2,…", help="Recipes, lists (quick, li2024) or @FILE; the baseline is added."),
-]
-Suite = Annotated[
-    str | None,
-    typer.Option(
-        "--suite", metavar="NAME", help="Named tasks: quick (if nothing is given), text, efficiency, li2024, jin2024."
-    ),
-]
-Tasks = Annotated[
-    str | None, typer.Option("--tasks", "-t", metavar="T1,T2,…", help="Own tasks, or any of lm-evaluation-harness.")
-]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the records; the home's runs/ if not given.")
-]
-Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or mps.")]
-Dtype = Annotated[str, typer.Option("--dtype", metavar="DTYPE", help="float32, bfloat16 or float16.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of samples, calibration and bootstrap.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", help="Sequences a forward; halved when memory runs out.")]
-Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Samples a task.")]
-Context = Annotated[int | None, typer.Option("--context", "-c", metavar="TOKENS", min=2, help="Tokens of a window or prompt.")]
-Shots = Annotated[int | None, typer.Option("--shots", metavar="N", min=0, help="Worked examples before each question.")]
-Text = Annotated[Path | None, typer.Option("--text", metavar="FILE", help="Text for perplexity, in place of the built-in one.")]
-TaskDir = Annotated[Path | None, typer.Option("--task-dir", metavar="DIR", help="Own harness tasks (YAML and JSONL).")]
-CalibrationText = Annotated[
-    Path | None, typer.Option("--calibration-text", metavar="FILE", help="Text that GPTQ and the like see.")
-]
-CalibrationSamples = Annotated[int, typer.Option("--calibration-samples", metavar="N", min=1, help="Windows of that text.")]
-Protocol = Annotated[str, typer.Option("--protocol", metavar="NAME", help="Conventions: default, or li2024 (the study's).")]
-CheckData = Annotated[
-    bool, typer.Option("--check-data", help="Look whether the tasks' data are here; leave out those without.")
-]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run cells again that failed before.")]
-Online = Annotated[bool, typer.Option("--online", help="Fetch the model and data sets where they are not here.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that lies beside the weights.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def _plan(
-    model: Model,
-    recipes: Recipes = "quick",
-    suite: Suite = None,
-    tasks: Tasks = None,
-    output: Output = None,
-    device: Device = "cpu",
-    dtype: Dtype = "float32",
-    seed: Seed = 0,
-    batch_size: BatchSize = 8,
-    limit: Limit = None,
-    context: Context = None,
-    shots: Shots = None,
-    text: Text = None,
-    task_dir: TaskDir = None,
-    calibration_text: CalibrationText = None,
-    calibration_samples: CalibrationSamples = 128,
-    protocol: Protocol = "default",
-    retry_failed: RetryFailed = False,
-    check_data: CheckData = False,
-    online: Online = False,
-    trust_remote_code: Trust = False,
-) -> "Plan":
-    """The plan that the options mean. Its parameters are the options of `plan` and of `run`."""
-    from measure.models import locate_model
-    from measure.outputs import default_folder
-    from measure.plan import CalibrationRequest, Settings, make_plan
-    from measure.presets import expand_recipes
-    from measure.tasks import TaskOptions, find_missing_data, plan_tasks
-
-    if suite is not None and tasks is not None:
-        raise InvalidRequestError("--suite and --tasks exclude each other", given=f"{suite}, {tasks}", allowed="one of them")
-    if suite is not None and suite not in SUITES:
-        raise UnknownNameError.of("suite", suite, list(SUITES))
-    options = TaskOptions(
-        limit=limit, context=context, shots=shots, text=text, task_dir=task_dir, batch=batch_size, online=online
-    )
-    calibration = CalibrationRequest(text=calibration_text, samples=calibration_samples)
-    settings = Settings(
-        device=device,
-        dtype=dtype,
-        seed=seed,
-        batch_size=batch_size,
-        trust_remote_code=trust_remote_code,
-        calibration=calibration,
-    )
-    planned = plan_tasks(_split(tasks) if tasks else [suite or "quick"], options)
-    return make_plan(
-        locate_model(model, online=online),
-        expand_recipes(_split(recipes), protocol=protocol),
-        planned,
-        missing_data=find_missing_data(planned) if check_data else {},
-        settings=settings,
-        output=output or default_folder(),
-        retry_failed=retry_failed,
-    )
-
-
-def _planned(command: Callable[["Plan", bool], None]) -> Callable[..., None]:
-    """A command that takes the options of `_plan` and `--json`, and gets the plan."""
-
-    def wrapper(*, as_json: bool = False, **options: Any) -> None:
-        command(_plan(**options), as_json)
-
-    shared = inspect.signature(_plan).parameters.values()
-    last = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json)
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in shared] + [last]
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-    return wrapper
-
-
-def _split(text: str) -> list[str]:
-    return [part for item in text.split(",") if (part := item.strip())]
-
 
 @app.command()
-@_planned
-def plan(found: "Plan", as_json: bool) -> None:
-    """Show the cells (recipe x task) that a run would measure, and which are done."""
+@takes_sweep
+def plan(
+    sweep: Sweep,
+    *,
+    save: Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Write the plan, for `run --plan FILE`.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the cells (model x recipe x task) that a run would measure, and which are done."""
     from measure.plan import plan_as_dict
+    from measure.plan_file import save_plan
     from measure.render import gaps_of, plan_table
 
+    if save is not None:
+        save_plan(save, sweep.request, sweep.plans)
     if as_json:
-        _print_json(plan_as_dict(found))
-    else:
+        documents = [plan_as_dict(found) for found in sweep.plans]
+        _print_json(documents[0] if len(documents) == 1 else {"schema_version": 1, "plans": documents})
+        return
+    for found in sweep.plans:
         _console().print(plan_table(found))
-        for gap in gaps_of([cell.task.name for cell in found.cells]):
-            _console().print(gap, soft_wrap=True, highlight=False)
+    for gap in gaps_of(list(sweep.request.tasks)):
+        _console().print(gap, soft_wrap=True, highlight=False)
+    if save is not None:
+        _console().print(f"saved to {save}", soft_wrap=True, highlight=False)
 
 
 @app.command()
-@_planned
-def run(found: "Plan", as_json: bool) -> None:
+@takes_sweep
+def run(sweep: Sweep, *, as_json: Json = False) -> None:
     """Measure every cell that is not done; records are written one by one, so that an interrupted run goes on."""
     from measure.backend import TorchBackend
-    from measure.runner import run_plan
+    from measure.runner import Summary, run_plan
 
     _silence()
     records: list[RunRecord] = []
+    todo = sum(len(found.todo) for found in sweep.plans)
+    summary = Summary()
     try:
-        with _Progress(found, records, as_json=as_json) as watch:
-            summary = run_plan(found, TorchBackend(found.source, found.settings), on_event=watch)
+        with _Progress(todo, records, as_json=as_json) as watch:
+            for found in sweep.plans:
+                summary += run_plan(found, TorchBackend(found.source, found.settings), on_event=watch)
     except KeyboardInterrupt as interrupt:
         raise QAdvisorError(
-            f"interrupted after {len(records)} of {len(found.todo)} cells",
+            f"interrupted after {len(records)} of {todo} cells",
             hint="run the same command again: it goes on where it was",
         ) from interrupt
+    place = sweep.plans[0].folder.path
     if as_json:
         counts = {"ok": summary.ok, "failed": summary.failed, "skipped": summary.skipped}
         lines = [_record_line(record) for record in records]
-        _print_json({"schema_version": 1, "folder": str(found.folder.path), **counts, "records": lines})
+        _print_json({"schema_version": 1, "folder": str(place), **counts, "records": lines})
         return
     words = f"{summary.ok} measured, {summary.failed} failed, {summary.skipped} already there or not applicable"
-    _console().print(f"{words}; records in {found.folder.path}", soft_wrap=True, highlight=False)
+    _console().print(f"{words}; records in {place}", soft_wrap=True, highlight=False)
 
 
 @app.command()
 def status(output: Output = None, as_json: Json = False) -> None:
     """Show what has been measured: one line a record."""
-    from measure.outputs import default_folder, read_folder
+    from measure.outputs import find_place, read_folder
 
-    folder = read_folder(output or default_folder())
+    folder = read_folder(find_place(output))
     if as_json:
         lines = [_record_line(record) for record in folder.records.values()]
         _print_json({"schema_version": 1, "folder": str(folder.path), "records": lines, "unreadable": folder.unreadable})
@@ -331,7 +244,7 @@ def _print_json(document: object) -> None:
 class _Progress:
     """A bar on stderr and a line a result on stdout (none with JSON)."""
 
-    def __init__(self, plan: "Plan", records: list[RunRecord], *, as_json: bool) -> None:
+    def __init__(self, todo: int, records: list[RunRecord], *, as_json: bool) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._records, self._as_json = records, as_json
@@ -339,7 +252,7 @@ class _Progress:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             console=_console(stderr=True), transient=True,
         )  # fmt: skip
-        self._task = self._bar.add_task("loading", total=len(plan.todo))
+        self._task = self._bar.add_task("loading", total=todo)
 
     def __enter__(self) -> Callable[["Event"], None]:
         self._bar.start()

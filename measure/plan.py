@@ -12,7 +12,7 @@ from knowledge.errors import InvalidRequestError, QAdvisorError
 from knowledge.measurements import RunRecord, RunSpec
 from knowledge.recipes import QuantRecipe
 from measure.models import ModelSource
-from measure.outputs import Folder, read_folder
+from measure.outputs import Folder, Place, read_folder
 from measure.presets import Protocol
 from measure.tasks import TaskPlan
 
@@ -111,7 +111,7 @@ def make_plan(
     tasks: Sequence[TaskPlan],
     *,
     settings: Settings,
-    output: Path,
+    output: Place,
     retry_failed: bool = False,
     missing_data: Mapping[str, str] | None = None,
 ) -> Plan:

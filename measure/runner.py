@@ -73,6 +73,9 @@ class Summary:
     failed: int = 0
     skipped: int = 0
 
+    def __add__(self, other: "Summary") -> "Summary":
+        return Summary(ok=self.ok + other.ok, failed=self.failed + other.failed, skipped=self.skipped + other.skipped)
+
 
 def run_plan(plan: Plan, backend: Backend, *, on_event: Callable[[Event], None] = lambda event: None) -> Summary:
     """Run the cells that are to do, write a record each, and go on after a cell that fails.
