@@ -311,7 +311,7 @@ def _probe_note(path: Path, spec: ModelSpec) -> str:
     Raises:
         InvalidRequestError: the file cannot be read, or is no probe.
     """
-    from knowledge.measurements import probe_from_json
+    from knowledge.probes import probe_from_json
 
     try:
         probe = probe_from_json(path.read_bytes(), source=str(path))

@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 Scalar = str | int | float | bool | None
 
 
-class _Strict:
+class Strict:
     """Fields that nobody knows are refused when a record is read."""
 
     __slots__ = ()
@@ -32,7 +32,7 @@ class _Strict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunSpec(_Strict):
+class RunSpec(Strict):
     """What to run: everything that decides the result, so that two equal specs need one run."""
 
     model: str
@@ -69,7 +69,7 @@ class RunSpec(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Environment(_Strict):
+class Environment(Strict):
     """On what a record was made."""
 
     tool_version: str
@@ -93,7 +93,7 @@ class Environment(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts(_Strict):
+class ModelFacts(Strict):
     """The model that ran."""
 
     family: str
@@ -107,7 +107,7 @@ class ModelFacts(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CalibrationFacts(_Strict):
+class CalibrationFacts(Strict):
     """Text that a method saw."""
 
     source: str
@@ -119,7 +119,7 @@ class CalibrationFacts(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizationFacts(_Strict):
+class QuantizationFacts(Strict):
     """What was really done to the model, as `measure.verify` found it."""
 
     scheme: str
@@ -149,7 +149,7 @@ class QuantizationFacts(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison(_Strict):
+class Comparison(Strict):
     """A metric against the unquantized model on the same samples (paired)."""
 
     baseline: float
@@ -165,7 +165,7 @@ class Comparison(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement(_Strict):
+class Measurement(Strict):
     """One metric of one task."""
 
     metric: str
@@ -192,7 +192,7 @@ class Measurement(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComparabilityKey(_Strict):
+class ComparabilityKey(Strict):
     """Two numbers may be compared when these agree; `differences` names what does not."""
 
     task: str
@@ -217,7 +217,7 @@ class ComparabilityKey(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunError(_Strict):
+class RunError(Strict):
     """Why a cell has no numbers."""
 
     code: str
@@ -228,7 +228,7 @@ class RunError(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord(_Strict):
+class RunRecord(Strict):
     """One cell of a sweep: what ran and what came out, or why nothing did."""
 
     schema_version: int = SCHEMA_VERSION
@@ -288,7 +288,7 @@ def record_from_json(text: str | bytes, *, source: str = "run record") -> RunRec
     try:
         return _adapter().validate_json(text)
     except ValidationError as error:
-        raise _refused(error, source, "run") from error
+        raise refused(error, source, "run") from error
 
 
 def load_record(path: Path) -> RunRecord:
@@ -303,71 +303,8 @@ def load_record(path: Path) -> RunRecord:
         raise DataError(f"cannot read {path}: {error.strerror}", given=str(path)) from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorStats(_Strict):
-    """How one tensor's values are spread, and what rounding does to them."""
-
-    name: str
-    kind: Literal["weight", "activation", "key", "value"]
-    layer: int | None
-    """Number of the block, None outside of blocks."""
-    part: str
-    """Last component of the module's name: `q_proj`, `down_proj`, …"""
-    elements: int
-    abs_max: float
-    std: float
-    kurtosis: float
-    """Fourth standardized moment; 3 for a normal distribution."""
-    outlier_share: float
-    """Share of values further than six standard deviations from 0."""
-    sqnr_db: dict[str, float]
-    """Scheme name -> 10 log10(sum x^2 / sum (x - rounded x)^2)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe(_Strict):
-    """Statistics of a model's own tensors: features for the predictor, and what the seed study's figures show."""
-
-    schema_version: int = SCHEMA_VERSION
-    model: str
-    facts: ModelFacts
-    calibration: CalibrationFacts | None
-    """Text behind the statistics of activations, keys and values."""
-    tensors: list[TensorStats]
-    environment: Environment
-
-    def to_json(self) -> str:
-        """The probe as JSON text, which `probe_from_json` reads back to an equal probe."""
-        return _probe_adapter().dump_json(self, indent=1).decode() + "\n"
-
-
-@lru_cache(maxsize=1)
-def _probe_adapter() -> "TypeAdapter[Probe]":
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Probe)
-
-
-def probe_from_json(text: str | bytes, *, source: str = "probe") -> Probe:
-    """The probe that `text` holds.
-
-    Raises:
-        DataError: no JSON, or not what `qadvisor measure probe` writes.
-    """
-    from pydantic import ValidationError
-
-    try:
-        probe = _probe_adapter().validate_json(text)
-    except ValidationError as error:
-        raise _refused(error, source, "probe") from error
-    if probe.schema_version != SCHEMA_VERSION:
-        raise DataError(
-            f"{source}: schema version {probe.schema_version}", given=str(probe.schema_version), allowed=str(SCHEMA_VERSION)
-        )
-    return probe
-
-
-def _refused(error: "ValidationError", source: str, command: str) -> DataError:
+def refused(error: "ValidationError", source: str, command: str) -> DataError:
+    """The error of a file that does not hold what `qadvisor measure COMMAND` writes."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     where = f" at {place}" if place else ""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from knowledge.errors import MissingDependencyError, QAdvisorError
-from knowledge.measurements import Environment, ModelFacts, Probe, QuantizationFacts
+from knowledge.measurements import Environment, ModelFacts, QuantizationFacts
 from knowledge.recipes import QuantRecipe
 from measure.environment import capture_environment
 from measure.models import ModelSource
@@ -118,16 +118,3 @@ class TorchBackend:
             scorers = self._scorers
             self.open()
             self._scorers = scorers
-
-
-def probe_model(source: ModelSource, settings: Settings) -> Probe:
-    """Load a model and look at its tensors.
-
-    Raises:
-        MissingDependencyError: the extra `measure` is not installed.
-    """
-    backend = TorchBackend(source, settings)
-    backend.open()
-    from measure.tensorstats import measure_tensors
-
-    return measure_tensors(backend.loaded)

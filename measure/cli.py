@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,8 +29,6 @@ from measure.cli_options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from measure.plan import Cell
-    from measure.runner import Event
 
 app = typer.Typer(
     add_completion=False,
@@ -80,6 +77,7 @@ def plan(
 def run(sweep: Sweep, *, as_json: Json = False) -> None:
     """Measure every cell that is not done; records are written one by one, so that an interrupted run goes on."""
     from measure.backend import TorchBackend
+    from measure.progress import SweepProgress
     from measure.runner import Summary, run_plan
 
     _silence()
@@ -87,7 +85,7 @@ def run(sweep: Sweep, *, as_json: Json = False) -> None:
     todo = sum(len(found.todo) for found in sweep.plans)
     summary = Summary()
     try:
-        with _Progress(todo, records, as_json=as_json) as watch:
+        with SweepProgress(todo, records, as_json=as_json) as watch:
             for found in sweep.plans:
                 summary += run_plan(found, TorchBackend(found.source, found.settings), on_event=watch)
     except KeyboardInterrupt as interrupt:
@@ -124,6 +122,12 @@ def status(output: Output = None, as_json: Json = False) -> None:
 def probe(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder with safetensors, or a hub id.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the probe goes.")] = Path("probe.json"),
+    activations: Annotated[
+        bool, typer.Option("--activations", help="Load the model; look at activations, keys and values over a text too.")
+    ] = False,
+    landscape: Annotated[
+        bool, typer.Option("--landscape", help="Load the model; look at the loss of that text around the weights too.")
+    ] = False,
     device: Device = "cpu",
     dtype: Dtype = "float32",
     seed: Seed = 0,
@@ -134,25 +138,30 @@ def probe(
     trust_remote_code: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Look at the spread of a model's own weights, activations, keys and values, and at the noise of each scheme."""
-    from measure.backend import probe_model
+    """Look at the spread of a model's own weights and at the noise of each scheme, reading them some rows at a time."""
     from measure.models import locate_model
     from measure.outputs import write_text
     from measure.plan import CalibrationRequest, Settings
+    from measure.probe import probe_model
+    from measure.progress import share_bar
 
     _silence()
     request = CalibrationRequest(text=calibration_text, samples=calibration_samples)
     settings = Settings(
         device=device, dtype=dtype, seed=seed, batch_size=batch_size, trust_remote_code=trust_remote_code, calibration=request
     )
-    found = probe_model(locate_model(model, online=online), settings)
+    source = locate_model(model, online=online)
+    with share_bar("weights") as advance:
+        found = probe_model(source, settings, activations=activations, landscape=landscape, on_matrix=advance)
     write_text(output, found.to_json())
     if as_json:
         sys.stdout.write(found.to_json())
         return
-    from measure.render import probe_table
+    from measure.render import landscape_text, probe_table
 
     _console().print(probe_table(found))
+    if found.landscape is not None:
+        _console().print(landscape_text(found.landscape), soft_wrap=True, highlight=False)
     _console().print(f"written to {output}", soft_wrap=True, highlight=False)
 
 
@@ -231,48 +240,11 @@ def _record_line(record: RunRecord) -> dict[str, object]:
     }
 
 
-def _console(*, stderr: bool = False) -> "Console":
+def _console() -> "Console":
     from rich.console import Console
 
-    return Console(file=sys.stderr if stderr else sys.stdout)
+    return Console(file=sys.stdout)
 
 
 def _print_json(document: object) -> None:
     sys.stdout.write(json.dumps(document, indent=1) + "\n")
-
-
-class _Progress:
-    """A bar on stderr and a line a result on stdout (none with JSON)."""
-
-    def __init__(self, todo: int, records: list[RunRecord], *, as_json: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._records, self._as_json = records, as_json
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=_console(stderr=True), transient=True,
-        )  # fmt: skip
-        self._task = self._bar.add_task("loading", total=todo)
-
-    def __enter__(self) -> Callable[["Event"], None]:
-        self._bar.start()
-        return self._watch
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
-
-    def _watch(self, event: "Event") -> None:
-        from measure.render import record_line
-
-        if event.cell is not None:
-            self._bar.update(self._task, description=f"{event.kind} {_name(event.cell)}")
-        if event.record is not None:
-            self._records.append(event.record)
-            self._bar.advance(self._task)
-            if not self._as_json:
-                sys.stdout.write(record_line(event.record) + "\n")
-                sys.stdout.flush()
-
-
-def _name(cell: "Cell") -> str:
-    return f"{cell.spec.recipe} {cell.task.name}"

@@ -1,6 +1,5 @@
 """A model and its tokenizer in memory, checked: every weight present, every weight a number."""
 
-import hashlib
 import logging
 import warnings
 from collections.abc import Callable
@@ -11,23 +10,15 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from knowledge.errors import InvalidModelError, InvalidRequestError, MissingDependencyError, QAdvisorError
+from knowledge.errors import InvalidModelError, MissingDependencyError, QAdvisorError
 from knowledge.measurements import ModelFacts
 from measure import chatglm
-from measure.models import ModelSource
+from measure.devices import find_device
+from measure.models import ModelSource, tokenizer_hash
 from measure.plan import Settings
 from measure.quantizers.targets import Originals
 
 _log = logging.getLogger(__name__)
-
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,18 +60,6 @@ class LoadedModel:
         )
 
 
-def tokenizer_hash(source: ModelSource) -> str | None:
-    """Sixteen hexadecimal digits over the tokenizer's files; None where there are none."""
-    files = [source.path / name for name in _TOKENIZER_FILES if (source.path / name).is_file()]
-    if not files:
-        return None
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def load_model(source: ModelSource, settings: Settings) -> LoadedModel:
     """The model of `source` on the device of `settings`.
 
@@ -89,7 +68,7 @@ def load_model(source: ModelSource, settings: Settings) -> LoadedModel:
             there is no tokenizer.
         InvalidRequestError: the device is not there.
     """
-    device = _device(settings.device)
+    device = find_device(settings.device)
     model, missing, tokenizer = _chatglm(source, settings) if source.family == "chatglm" else _native(source, settings)
     if missing:
         raise InvalidModelError(
@@ -119,20 +98,6 @@ def _chatglm(source: ModelSource, settings: Settings) -> tuple[Any, list[str], A
     """The same for ChatGLM, whose architecture transformers calls GLM."""
     model, missing = _reading(source, lambda: chatglm.load_glm(source, getattr(torch, settings.dtype)))
     return model, missing, _reading(source, lambda: chatglm.load_tokenizer(source))
-
-
-def _device(text: str) -> torch.device:
-    kind = text.partition(":")[0]
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present[kind]:
-        raise InvalidRequestError(
-            f"no {kind} device here", given=text, allowed=[name for name, found in present.items() if found]
-        )
-    if kind == "cuda" and ":" in text and int(text.partition(":")[2]) >= torch.cuda.device_count():
-        raise InvalidRequestError(
-            f"no device {text}", given=text, allowed=[f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        )
-    return torch.device(text)
 
 
 def _reading(source: ModelSource, read: Callable[[], Any]) -> Any:

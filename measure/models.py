@@ -11,6 +11,15 @@ from knowledge.errors import HubError, InvalidModelError
 _SAMPLE_BYTES = 1 << 20
 _NOT_CAUSAL = ("ForSequenceClassification", "ForMaskedLM", "ForTokenClassification", "ForQuestionAnswering", "ForPreTraining")
 
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
@@ -77,6 +86,18 @@ def fingerprint(path: Path, files: tuple[Path, ...]) -> str:
             digest.update(stream.read(_SAMPLE_BYTES))
             stream.seek(max(0, size - _SAMPLE_BYTES))
             digest.update(stream.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def tokenizer_hash(source: ModelSource) -> str | None:
+    """Sixteen hexadecimal digits over the tokenizer's files; None where there are none."""
+    files = [source.path / name for name in _TOKENIZER_FILES if (source.path / name).is_file()]
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -157,7 +178,12 @@ def _weight_files(path: Path) -> tuple[Path, ...]:
 
 
 def tensor_ranges(file: Path) -> dict[str, tuple[int, int]]:
-    """Byte range of each tensor of a safetensors file, after a check that the file is whole.
+    """Byte range of each tensor of a safetensors file behind its header; see `tensor_entries`."""
+    return {name: tuple(entry["data_offsets"]) for name, entry in tensor_entries(file)[0].items()}
+
+
+def tensor_entries(file: Path) -> tuple[dict[str, Any], int]:
+    """Header entries (dtype, shape, data_offsets) of a safetensors file that is whole, and where the data begin in it.
 
     Raises:
         InvalidModelError: no safetensors file, or one that is cut short.
@@ -169,12 +195,12 @@ def tensor_ranges(file: Path) -> dict[str, tuple[int, int]]:
             if not 0 < length <= size - 8:
                 raise ValueError("header length")
             content = json.loads(stream.read(length))
-        ranges = {name: tuple(entry["data_offsets"]) for name, entry in content.items() if name != "__metadata__"}
-        end = max((stop for _, stop in ranges.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        entries = {name: entry for name, entry in content.items() if name != "__metadata__"}
+        end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InvalidModelError(f"{file} is not a safetensors file", given=str(file)) from error
     if size < 8 + length + end:
         raise InvalidModelError(
             f"{file.name} is cut short: {size} of {8 + length + end} bytes", given=str(file), hint="complete the download"
         )
-    return ranges
+    return entries, 8 + length

@@ -4,7 +4,8 @@ import textwrap
 from statistics import median
 from typing import TYPE_CHECKING
 
-from knowledge.measurements import Measurement, Probe, RunRecord, RunSpec
+from knowledge.measurements import Measurement, RunRecord, RunSpec
+from knowledge.probes import Landscape, Probe
 from measure.outputs import Folder
 from measure.plan import Plan, estimate_memory
 from measure.tasks import SUITE_GAPS, SUITES
@@ -83,6 +84,23 @@ def probe_table(probe: Probe) -> "Table":
             f"{median(stats.sqnr_db[_FOUR_BITS[kind]] for stats in chosen):.1f} dB",
         )
     return table
+
+
+def landscape_text(found: Landscape) -> str:
+    """The landscape in a few lines."""
+    rises = ", ".join(f"{name} {nll - found.nll:+.4f}" for name, nll in found.rounded.items())
+    expected = ", ".join(f"{name} {rise:+.4f}" for name, rise in found.expected_rise.items())
+    profile = ", ".join(f"{float(radius):.0%} {rise.value:+.4f}" for radius, rise in found.profile.items())
+    trace = found.hessian_trace
+    return "\n".join(
+        [
+            f"loss {found.nll:.4f} nats per token over {found.text.samples} windows of {found.text.tokens_per_sample} tokens",
+            f"  rounded: {rises}",
+            f"  expected from the Hessian's trace: {expected}",
+            f"  weights moved by: {profile}",
+            f"  trace of the Hessian {trace.value:.4g}" + (f" ±{trace.stderr:.2g}" if trace.stderr is not None else ""),
+        ]
+    )
 
 
 def record_line(record: RunRecord) -> str:

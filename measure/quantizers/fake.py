@@ -105,10 +105,15 @@ def fake_microscaling(x: Tensor, dtype: str, bits: float, group: int) -> Tensor:
 def fake_nvfp4(x: Tensor, group: int, *, tensor_scale: Tensor | None = None) -> Tensor:
     """NVFP4: E2M1 elements, an E4M3 scale per group, a float32 scale per tensor (amax / (6 * 448), or as given)."""
     y = x.reshape(*x.shape[:-1], -1, group).float()
-    overall = (y.abs().amax() / (6 * _E4M3_MAX)).clamp_min(1e-30) if tensor_scale is None else tensor_scale
+    overall = nvfp4_tensor_scale(y.abs().amax()) if tensor_scale is None else tensor_scale
     block = (y.abs().amax(-1, keepdim=True) / 6 / overall).clamp(_E4M3_SMALLEST, _E4M3_MAX)
     scale = round_to_float(block, 4, 3, _E4M3_MAX) * overall
     return (round_to_float(y / scale, 2, 1, 6.0) * scale).reshape(x.shape).to(x.dtype)
+
+
+def nvfp4_tensor_scale(largest: Tensor) -> Tensor:
+    """The float32 scale of a tensor whose largest magnitude is `largest`."""
+    return (largest / (6 * _E4M3_MAX)).clamp_min(1e-30)
 
 
 def _element_format(dtype: str, bits: float) -> tuple[int, int, float]:

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_LEFT_ALONE = ("dt_proj",)
+LEFT_ALONE = ("dt_proj",)
 """Mamba's dt_proj: its weight is used as a raw tensor, and no published scheme quantizes it."""
 
-_ROUTERS = ("gate", "router", "shared_expert_gate")
+ROUTERS = ("gate", "router", "shared_expert_gate")
+"""Modules that choose the experts of a token; quantized only where a protocol says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +61,9 @@ def _candidates(model: nn.Module, *, routers: bool) -> Iterator[Target]:
     for name, module in model.named_modules():
         leaf = name.rpartition(".")[2]
         kind = type(module).__name__
-        if leaf in _LEFT_ALONE:
+        if leaf in LEFT_ALONE:
             continue
-        if leaf in _ROUTERS or kind.endswith("Router"):
+        if leaf in ROUTERS or kind.endswith("Router"):
             if routers and isinstance(getattr(module, "weight", None), nn.Parameter) and module.weight.ndim == 2:
                 yield Target(name=f"{name}.weight", module=module, attribute="weight")
         elif isinstance(module, nn.Linear):
