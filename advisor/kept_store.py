@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 
 from knowledge.home import home
-from knowledge.store import KnowledgeStore, open_store, truth_version
+from knowledge.store import KnowledgeStore, current_version, open_store
 
 _LOCK = Lock()
 _kept: dict[tuple[Path, tuple[str, ...]], KnowledgeStore] = {}
@@ -31,7 +31,7 @@ def kept_store(folder: Path | None = None, exclude_licences: tuple[str, ...] = (
     key = (place, tuple(exclude_licences))
     with _LOCK:
         store = _kept.get(key)
-        if store is None or store.version != truth_version(place) or (store.snapshot and not store.snapshot.exists()):
+        if store is None or store.version != current_version(place) or (store.snapshot and not store.snapshot.exists()):
             if store is not None:
                 _kept.pop(key).close()
             store = _kept[key] = open_store(place, exclude_licences=exclude_licences)

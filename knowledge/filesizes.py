@@ -124,7 +124,7 @@ def _half_unit(printed: str, unit: str, note: str) -> float:
 
 def main(arguments: list[str]) -> int:
     """Convert the tables of one folder into the packaged file."""
-    from knowledge.store import write_parquet
+    from knowledge.database import write_parquet
 
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m knowledge.filesizes SOURCE_FOLDER\n")

@@ -18,13 +18,13 @@ from pathlib import Path
 from knowledge import evidence
 from knowledge.catalogue import find_model
 from knowledge.columns import columns_of, kv_kind, recipe_of
+from knowledge.database import write_parquet
 from knowledge.errors import DataError, QAdvisorError, UnknownNameError
 from knowledge.evidence import Loss, loss_of
 from knowledge.models import ModelSpec
 from knowledge.schemes import QuantScheme
 from knowledge.sources import find_source
 from knowledge.sources_page import write_page
-from knowledge.store import write_parquet
 from knowledge.tables import AccuracyRow, EfficiencyRow, Refusal, RowT, TableRow, read_table
 from knowledge.task_catalogue import find_task
 from knowledge.tasks import METRICS, TaskSpec

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from knowledge.database import Columns
 from knowledge.models import ModelSpec
 from knowledge.recipes import QuantRecipe
-from knowledge.store import Columns, KnowledgeStore
+from knowledge.store import KnowledgeStore
 from knowledge.tasks import TaskSpec
 
 _SQL = Path(__file__).parent / "sql"

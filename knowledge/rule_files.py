@@ -177,7 +177,7 @@ def _described(connection: "DuckDBPyConnection", query: str) -> dict[str, str]:
 @contextmanager
 def _sandbox() -> Iterator["DuckDBPyConnection"]:
     """A connection with the empty relations and nothing else; its settings cannot be changed."""
-    from knowledge.store import scratch_connection
+    from knowledge.database import scratch_connection
 
     with scratch_connection() as connection:
         create_empty_table(connection, "candidate", {name: column.sort for name, column in CANDIDATE_COLUMNS.items()})

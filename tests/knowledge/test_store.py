@@ -11,9 +11,12 @@ import duckdb
 import numpy as np
 import pytest
 
+from knowledge.database import write_parquet
 from knowledge.errors import StoreError, UnknownNameError
-from knowledge.evidence import COLUMNS, EFFICIENCY_COLUMNS
-from knowledge.store import KEPT_SNAPSHOTS, KnowledgeStore, home, open_store, rebuild, store_info, truth_version, write_parquet
+from knowledge.evidence import EFFICIENCY_COLUMNS
+from knowledge.home import home
+from knowledge.snapshot import KEPT, STORED_COLUMNS
+from knowledge.store import KnowledgeStore, current_version, open_store, rebuild, store_info
 
 
 @pytest.fixture(scope="module")
@@ -62,39 +65,46 @@ def test_first_use_builds_and_later_uses_open(tmp_path: Path) -> None:
     with open_store(tmp_path / "a" / "b") as second:
         assert (second.version, second.snapshot) == (first.version, first.snapshot)
     assert _snapshots(tmp_path / "a" / "b") == [first.snapshot]
-    assert json.loads((tmp_path / "a" / "b" / "current").read_text(encoding="utf-8"))["version"] == first.version
+    assert json.loads((tmp_path / "a" / "b" / "current").read_text(encoding="utf-8"))["data"] == first.version
 
 
 def test_tables_have_the_documented_columns(built: Path) -> None:
     with open_store(built) as store:
-        for table, columns in (("evidence", COLUMNS), ("efficiency", EFFICIENCY_COLUMNS)):
+        for table, columns in (("evidence", STORED_COLUMNS), ("efficiency", EFFICIENCY_COLUMNS)):
             found = store.rows(f"SELECT column_name, column_type FROM (DESCRIBE {table})")
             assert dict(found) == columns
         assert store.rows("SELECT version FROM meta") == [(store.version,)]
 
 
-def test_version_follows_the_truth_and_nothing_else(tmp_path: Path) -> None:
-    empty = truth_version(tmp_path)
-    assert empty == truth_version(tmp_path / "missing")
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "notes.txt").write_text("not a record", encoding="utf-8")
-    assert truth_version(tmp_path) == empty
-    record = tmp_path / "runs" / "one.json"
-    record.write_text("{}", encoding="utf-8")
-    with_record = truth_version(tmp_path)
-    assert with_record != empty
-    os.utime(record, (1, 1))
-    assert truth_version(tmp_path) == with_record, "the time of a file is not its content"
-    record.write_text("[]", encoding="utf-8")
-    assert truth_version(tmp_path) not in (empty, with_record)
-
-
-def test_new_truth_gives_a_new_snapshot(folder: Path) -> None:
-    before = _snapshots(folder)
-    (folder / "runs" / "one.json").write_text("{}", encoding="utf-8")
+def test_the_version_is_known_without_opening(folder: Path, tmp_path: Path) -> None:
+    """By the pointer where it holds, from truth where not; records lie there for a refresh and count when it took them."""
     with open_store(folder) as store:
-        assert store.snapshot not in before
-    assert (folder / "runs" / "one.json").read_text(encoding="utf-8") == "{}"
+        assert current_version(folder) == store.version
+    (folder / "runs" / "one.json").write_text("{}", encoding="utf-8")
+    assert current_version(folder) == store.version
+    (folder / "current").unlink()
+    assert current_version(folder) == store.version
+    assert current_version(tmp_path / "missing") == store.version
+
+
+def test_opening_reads_no_whole_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What opening costs must not grow with the store: no hash is taken while sizes and times are as they were."""
+
+    def fail(*args: object) -> None:
+        raise AssertionError("a file was hashed")
+
+    monkeypatch.setattr("hashlib.sha256", fail)
+    with open_store(folder) as store:
+        assert _count(store) > 20_000
+
+
+def test_a_home_that_was_copied_is_not_built_again(folder: Path) -> None:
+    (snapshot,) = _snapshots(folder)
+    os.utime(snapshot, (1, 1))
+    with open_store(folder) as store:
+        assert store.snapshot == snapshot
+        assert snapshot.stat().st_mtime == 1
+    assert json.loads((folder / "current").read_text("utf-8"))["stamp"] == [snapshot.stat().st_size, 10**9]
 
 
 def _pointer(**changes: object) -> object:
@@ -123,10 +133,13 @@ def _flip_byte(folder: Path) -> None:
         pytest.param(_write("current", b""), id="pointer empty"),
         pytest.param(_write("current", b"\xff\xfe not json"), id="pointer not text"),
         pytest.param(_write("current", b"[1, 2]"), id="pointer not an object"),
-        pytest.param(_pointer(version="0" * 16), id="pointer to another version"),
+        pytest.param(_pointer(data="0" * 16), id="pointer to other tables"),
+        pytest.param(_pointer(version="../x"), id="pointer to no version"),
+        pytest.param(_pointer(stamp=[1, 1]), id="size and time wrong"),
+        pytest.param(_pointer(stamp=None), id="no size and time"),
         pytest.param(_pointer(file="../../etc/passwd"), id="pointer to a foreign file"),
         pytest.param(_pointer(file=None), id="pointer to nothing"),
-        pytest.param(_pointer(sha256="0" * 64), id="checksum wrong"),
+        pytest.param(_pointer(packaged_stamp=[["/none", 1, 1]]), id="other packaged files"),
         pytest.param(lambda folder: _snapshots(folder)[0].unlink(), id="snapshot missing"),
         pytest.param(lambda folder: _snapshots(folder)[0].write_bytes(b"garbage" * 100), id="snapshot garbage"),
         pytest.param(lambda folder: os.truncate(_snapshots(folder)[0], 5000), id="snapshot cut short"),
@@ -153,7 +166,7 @@ def test_only_own_old_snapshots_are_removed(folder: Path) -> None:
     for path in (stale, running):
         path.write_bytes(b"half")
     os.utime(stale, (1, 1))
-    for number in range(KEPT_SNAPSHOTS + 2):
+    for number in range(KEPT + 2):
         old = folder / "snapshots" / f"store-{number:016x}-{number:012x}.duckdb"
         old.write_bytes(b"old")
         os.utime(old, (1000 + number, 1000 + number))
@@ -162,7 +175,7 @@ def test_only_own_old_snapshots_are_removed(folder: Path) -> None:
     assert not stale.exists()
     assert running.exists()
     own = [path for path in _snapshots(folder) if path not in kept]
-    assert len(own) == KEPT_SNAPSHOTS
+    assert len(own) == KEPT
     assert info.snapshot in own
 
 

@@ -1,0 +1,89 @@
+"""The only module that opens DuckDB: which settings a connection has, and Parquet files in and out.
+
+Connections to snapshots see no files and no network, and their settings cannot be changed: a predicate out of a rule file
+can read the tables and nothing else. One thread: the same query gives the same floats, whatever the machine.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+_Config = dict[str, str | bool | int | float | list[str]]
+_SETTINGS: _Config = {"threads": "1", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+_LOCKED: _Config = {"enable_external_access": "false", "lock_configuration": "true"}
+Connection = duckdb.DuckDBPyConnection
+DatabaseError = duckdb.Error
+"""Base of what DuckDB raises."""
+Columns = dict[str, np.ndarray[Any, Any]]
+"""A query's result by column; NULL is NaN in numbers and None elsewhere."""
+_WORK_MEMORY = "1GB"
+"""What building and comparing may hold before they go on on disk."""
+
+
+def read_only(path: Path) -> Connection:
+    """A connection to a snapshot.
+
+    Raises:
+        DatabaseError: the file is missing, damaged, or of another version.
+    """
+    return duckdb.connect(str(path), read_only=True, config=_SETTINGS | _LOCKED)
+
+
+def in_memory() -> Connection:
+    """A connection to an empty database in memory that may read files until `lock` is called on it."""
+    return duckdb.connect(config=_SETTINGS)
+
+
+def lock(connection: Connection) -> None:
+    """Take files, network and settings from a connection, for good."""
+    for name, value in _LOCKED.items():
+        connection.execute(f"SET {name} = {value}")
+
+
+def scratch_connection() -> Connection:
+    """An empty connection in memory that reaches no file and no network, to check SQL before it runs on a store."""
+    return duckdb.connect(config=_SETTINGS | {"enable_external_access": "false"})
+
+
+def working(path: Path, *, spill: Path | None = None) -> Connection:
+    """A connection that may read files and write the database `path`; it sorts in `spill` what exceeds its memory."""
+    config = _SETTINGS | {"memory_limit": _WORK_MEMORY, "temp_directory": str(spill or path.with_suffix(".tmp"))}
+    return duckdb.connect(str(path), config=config)
+
+
+def write_parquet(path: Path, columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> None:
+    """Write rows to a Parquet file (zstd), replacing it at once.
+
+    Args:
+        path: the file.
+        columns: column names with their DuckDB types, in the order of the values.
+        rows: the values; None is NULL.
+    """
+    import csv
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        table, result = Path(folder) / "rows.csv", Path(folder) / "rows.parquet"
+        with table.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(
+                ["\\N" if value is None else value for value in row] for row in rows
+            )
+        with duckdb.connect(config=_SETTINGS) as connection:
+            read = connection.read_csv(
+                str(table), header=False, columns=dict(columns), na_values="\\N", delimiter=",", quotechar='"', escapechar='"'
+            )
+            read.write_parquet(str(result), compression="zstd")
+        os.replace(result, path)
+
+
+def plain_values(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An array without mask: NaN or None where it was masked."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    plain: np.ndarray[Any, Any] = values.data.astype(np.float64 if values.dtype.kind in "fiu" else object)
+    plain[np.ma.getmaskarray(values)] = np.nan if plain.dtype.kind == "f" else None
+    return plain

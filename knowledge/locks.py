@@ -1,0 +1,71 @@
+"""One refresh at a time: a lock that ends with its process, and says who holds it."""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from knowledge.errors import StoreError
+from knowledge.files import write_whole
+from knowledge.versions import now
+
+LOCK = ".refresh.lock"
+HOLDER = ".refresh.json"
+
+
+@contextmanager
+def refresh_lock(home: Path, *, wait_s: float, on_wait: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
+    """Held while the versions of a home folder are changed.
+
+    The operating system holds the lock for the process and drops it when the process ends, however it ends: a lock that a
+    dead process has left needs no clearing.
+
+    Args:
+        home: home folder.
+        wait_s: seconds to wait for another holder.
+        on_wait: told once who is waited for.
+
+    Raises:
+        StoreError: another process holds the lock for longer, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(home / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_wait(holder(home))
+            lock.acquire(timeout=wait_s)
+    except Timeout as error:
+        raise StoreError(
+            f"another refresh is at work on {home}: {holder(home)}",
+            given=f"waited {wait_s:g} s",
+            hint="--wait SECONDS waits longer",
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"{home} cannot be written: {error.strerror or error}",
+            given=str(home),
+            hint="set QADVISOR_HOME to a writable folder",
+        ) from error
+    try:
+        with suppress(OSError):  # for the message alone
+            write_whole(home / HOLDER, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now()}) + "\n")
+        yield
+    finally:
+        with suppress(OSError):
+            (home / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def holder(home: Path) -> str:
+    """Who holds the lock, in words."""
+    try:
+        found = json.loads((home / HOLDER).read_text(encoding="utf-8"))
+        return f"process {found['pid']} on {found['host']}, since {found['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "a process that has not said who it is"
