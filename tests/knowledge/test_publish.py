@@ -9,7 +9,8 @@ import pytest
 
 from knowledge.errors import DataError
 from knowledge.evidence import COLUMNS, EFFICIENCY_COLUMNS
-from knowledge.publish import ODD, main, publish, read_accuracy
+from knowledge.publish import main, publish, read_accuracy
+from knowledge.readings import ODD
 from knowledge.sources_page import sources_page
 
 ROOT = Path(__file__).parents[2]
