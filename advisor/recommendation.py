@@ -200,7 +200,7 @@ def _speed(study: Study, store: KnowledgeStore, index: int) -> Mapping[str, Any]
 
 def request_summary(study: Study) -> dict[str, Any]:
     """The request as understood, defaults filled in."""
-    summary = study.request.model_dump(mode="json")
+    summary = study.request.as_dict()
     summary["tasks"] = [{"task": item.task.name, "weight": item.weight} for item in study.tasks]
     return summary
 

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from advisor.request_fields import OneOf, Reader, Share, Whole, filled_text, switch, text, texts
 from knowledge.errors import InvalidRequestError
 
 Objective = Literal["balanced", "quality", "speed", "memory"]
+OBJECTIVES: tuple[str, ...] = get_args(Objective)
 
 DEFAULT_CONTEXT: dict[str, int] = {
     "language-modeling": 2048,
@@ -68,27 +69,61 @@ def parse_tokens(text: str) -> int:
     return int(count)
 
 
-class AdviceRequest(BaseModel):
-    """A request for advice, in bytes and tokens; `make_request` reads them from text."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdviceRequest:
+    """A request for advice, in bytes and tokens; `make_request` reads it from text and checks it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
-
-    model: str = Field(min_length=1, description="catalogue name, hub id, model folder, config.json or .gguf file")
-    task: str = Field(min_length=1, description="task, task type, ability, or several with weights: gsm8k:2,mmlu:1")
-    memory: int | None = Field(default=None, description="bytes that the model may use; the hardware's where None")
-    context: int | None = Field(default=None, description="tokens; the task type's usual length where None")
-    batch: int = Field(default=1, ge=1, le=4096)
+    model: str
+    """Catalogue name, hub id, model folder, config.json or .gguf file."""
+    task: str
+    """Task, task type, ability, or several with weights: `gsm8k:2,mmlu:1`."""
+    memory: int | None = None
+    """Bytes that the model may use; the hardware's where None."""
+    context: int | None = None
+    """Tokens; the task type's usual length where None."""
+    batch: int = 1
+    """Sequences at once."""
     hardware: str | None = None
     engine: str | None = None
-    max_loss: float | None = Field(default=None, gt=0, le=100, description="percent of above-chance performance")
+    max_loss: float | None = None
+    """Percent of above-chance performance that the upper bound of the loss may reach."""
     objective: Objective = "balanced"
-    top: int = Field(default=3, ge=1, le=50)
-    probe: str | None = Field(default=None, description="statistics of the model's own weights, from `measure probe`")
+    top: int = 3
+    """How many recipes to show."""
+    probe: str | None = None
+    """Statistics of the model's own weights, from `measure probe`."""
     online: bool = False
     exclude_licences: tuple[str, ...] = ()
 
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as the JSON contract has them."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"exclude_licences": list(self.exclude_licences)}
 
+
+_READERS: dict[str, Reader] = {
+    "model": filled_text,
+    "task": filled_text,
+    "memory": lambda value: parse_size(str(value)),
+    "context": lambda value: parse_tokens(str(value)),
+    "batch": Whole(1, 4096),
+    "hardware": text,
+    "engine": text,
+    "max_loss": Share(100),
+    "objective": OneOf(OBJECTIVES),
+    "top": Whole(1, 50),
+    "probe": text,
+    "online": switch,
+    "exclude_licences": texts,
+}
+_SIZES = ("memory", "context")
+_REQUIRED = ("model", "task")
 _OPTIONS = {"memory": "--mem", "max_loss": "--max-loss", "exclude_licences": "--exclude-licence"}
+_ALLOWED = {
+    "objective": list(OBJECTIVES),
+    "batch": ["1 … 4096"],
+    "max_loss": ["more than 0, at most 100 (percent)"],
+    "top": ["1 … 50"],
+}
 
 
 def make_request(values: Mapping[str, Any]) -> AdviceRequest:
@@ -97,15 +132,12 @@ def make_request(values: Mapping[str, Any]) -> AdviceRequest:
     Raises:
         InvalidRequestError: a field is missing, unknown or out of range, or two contradict each other.
     """
-    known = set(AdviceRequest.model_fields)
-    if unknown := sorted(set(values) - known - {"mem"}):
-        raise InvalidRequestError(f"unknown field {unknown[0]!r} in the request", given=unknown[0], allowed=sorted(known))
-    fields = {("memory" if key == "mem" else key): value for key, value in values.items() if value is not None}
-    # Read here rather than in validators: their errors are these, and pydantic would wrap them.
-    for name, read in (("memory", parse_size), ("context", parse_tokens)):
-        if name in fields:
-            fields[name] = read(str(fields[name]))
-    request = _validated(fields)
+    if unknown := sorted(values.keys() - _READERS.keys() - {"mem"}):
+        raise InvalidRequestError(f"unknown field {unknown[0]!r} in the request", given=unknown[0], allowed=sorted(_READERS))
+    given = {("memory" if key == "mem" else key): value for key, value in values.items() if value is not None}
+    # Of several mistakes always the same one is told: sizes first, then the fields in their order.
+    order = sorted(_READERS, key=lambda name: name not in _SIZES)
+    request = AdviceRequest(**{name: _read(name, given.get(name)) for name in order if name in given or name in _REQUIRED})
     if request.memory is None and request.hardware is None:
         raise InvalidRequestError(
             "the memory is not given", allowed=["--mem 16GB", "--mem 16GiB", "--hardware NAME"],
@@ -114,16 +146,16 @@ def make_request(values: Mapping[str, Any]) -> AdviceRequest:
     return request
 
 
-def _validated(fields: Mapping[str, Any]) -> AdviceRequest:
-    try:
-        return AdviceRequest(**fields)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False)[0]
-    # Raised outside of the handler: pydantic's error, which the garbage collector cannot see into, would be kept as context.
-    name = str(problem["loc"][0]) if problem["loc"] else "request"
+def _read(name: str, value: Any) -> Any:
     option = _OPTIONS.get(name, f"--{name}")
-    given = "nothing" if problem["type"] == "missing" else str(problem.get("input"))
-    raise InvalidRequestError(f"{option}: {problem['msg'].lower()}", given=given, allowed=_allowed(name))
+    if value is None:
+        raise InvalidRequestError(f"{option}: field required", given="nothing", allowed=_ALLOWED.get(name))
+    try:
+        return _READERS[name](value)
+    except InvalidRequestError:
+        raise
+    except ValueError as error:
+        raise InvalidRequestError(f"{option}: {error}", given=str(value), allowed=_ALLOWED.get(name)) from None
 
 
 def load_requests(path: Path) -> list[AdviceRequest]:
@@ -146,9 +178,3 @@ def load_requests(path: Path) -> list[AdviceRequest]:
             f"{path} holds no request", given=str(path), allowed="a mapping with model, task, mem …, or a list of such mappings"
         )
     return [make_request(entry) for entry in entries]
-
-
-def _allowed(name: str) -> list[str] | None:
-    if name == "objective":
-        return ["balanced", "quality", "speed", "memory"]
-    return {"batch": ["1 … 4096"], "max_loss": ["more than 0, at most 100 (percent)"], "top": ["1 … 50"]}.get(name)

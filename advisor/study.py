@@ -214,7 +214,7 @@ def make_study(
     constants = model_columns(spec, has_kv_cache=bool(costs.cache.any()))
     losses = estimate_losses(store, predictor, costs.candidates, tasks, constants=constants, context=context)
     study = Study(
-        request=request.model_copy(update={"memory": setting.budget_bytes, "context": context}),
+        request=replace(request, memory=setting.budget_bytes, context=context),
         setting=setting,
         tasks=tasks,
         costs=costs,

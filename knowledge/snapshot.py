@@ -77,7 +77,7 @@ def create_tables(connection: Connection, file: FileOf, batches: Sequence[Batch]
     measured = f" UNION ALL {_measured(base)}" if base else ""
     parameters = {"packaged": str(evidence_path())} | _paths(file, base)
     connection.execute(f"CREATE TABLE evidence AS {packaged}{measured} {_ORDER}", parameters)
-    connection.from_parquet(str(efficiency_path())).create("efficiency")
+    connection.execute("CREATE TABLE efficiency AS SELECT * FROM read_parquet($file)", {"file": str(efficiency_path())})
     connection.execute("CREATE TABLE sources (id VARCHAR, title VARCHAR, origin VARCHAR, licence VARCHAR, caveats VARCHAR)")
     values = [(source.id, source.title, source.origin, source.licence, source.caveats) for source in all_sources().values()]
     connection.executemany("INSERT INTO sources VALUES (?, ?, ?, ?, ?)", values)

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from advisor.cli import options, output
+from advisor.cli.flags import request_values
 from advisor.cli.groups import new_app
 
 app = new_app()
@@ -37,7 +38,7 @@ def explain(
     from advisor.request import make_request
     from knowledge.recipes import parse_recipe
 
-    values = options.request_values(
+    values = request_values(
         model=model, task=task, memory=mem, context=context, batch=batch, hardware=hardware, engine=engine, max_loss=max_loss,
         objective=objective, online=online, exclude_licences=tuple(exclude_licence) if exclude_licence else None,
     )  # fmt: skip

@@ -4,12 +4,8 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
-
-from advisor.cli.errors import show_error
-from advisor.cli.groups import LazyGroup, new_app
+from advisor.cli.front_door import read_recommend
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -39,19 +35,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _make_streams_forgiving()
     _log_to_stderr(debug=debug)
     try:
-        code = typer.main.get_command(_app).main(args, prog_name="qadvisor", standalone_mode=False)
+        code = _dispatch(args)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return code
     except BrokenPipeError:  # the reader (head, less) has gone: nothing to say, and nobody to say it to
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
         return 1
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
     except Exception as error:  # noqa: BLE001 - last line of defence: a user sees one message, not a traceback
+        from advisor.cli.errors import show_error
+
         return show_error(error, as_json="--json" in args, debug=debug)
+
+
+def _dispatch(args: Sequence[str]) -> int:
+    """Run a plain `recommend` at once, and everything else through Typer."""
+    if (given := read_recommend(args)) is not None:
+        from advisor.cli.answering import answer_command
+
+        return answer_command(**given)
+    from advisor.cli.app import run_app
+
+    return run_app(args)
 
 
 def _take_debug(args: list[str]) -> tuple[list[str], bool]:
@@ -74,25 +83,3 @@ def _make_streams_forgiving() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="replace")
-
-
-_app = new_app(cls=LazyGroup, invoke_without_command=True)
-
-
-@_app.callback()
-def _qadvisor(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and logs; allowed behind any command.")] = False,
-) -> None:
-    """Which bit-width and quantization method to use, what it costs, and the evidence.
-
-    Exit codes: 0 an answer; 2 the request cannot be understood; 3 understood, but nothing satisfies it; 1 anything else.
-    """
-    if version:
-        from advisor.version import TOOL_VERSION
-
-        sys.stdout.write(f"qadvisor {TOOL_VERSION}\n")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        sys.stdout.write(context.get_help() + "\n")

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from advisor.cli import options, output
+from advisor.cli.flags import request_values
 from advisor.cli.groups import new_app
 from knowledge.errors import InvalidRequestError
 
@@ -52,7 +53,7 @@ def recipe(
     else:
         from advisor.recommendation import advise
 
-        values = options.request_values(model=model, task=task, memory=mem, context=context, hardware=hardware, engine=engine)
+        values = request_values(model=model, task=task, memory=mem, context=context, hardware=hardware, engine=engine)
         answer = advise(make_request(values))
         best = answer.best
         wanted = parse_recipe(best.scheme if best.method in ("none", "rtn") else f"{best.scheme}:{best.method}")
