@@ -1,6 +1,7 @@
 """The promises about structure: what advice loads, what is public, which layer may know which."""
 
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
@@ -41,8 +42,34 @@ def test_answers_load_nothing_heavy(arguments: list[str]) -> None:
     assert loaded_by(arguments, HEAVY) == set()
 
 
-def test_json_needs_neither_rich_nor_yaml_nor_the_hub() -> None:
-    assert loaded_by([*RECOMMEND, "--json"], ("rich", "yaml", "huggingface_hub", "gguf", "requests", "httpx")) == set()
+COLD = """
+import sys
+before = set(sys.modules)
+from advisor.cli.main import main
+code = main({arguments!r})
+loaded = {{name.split(".")[0] for name in set(sys.modules) - before}}
+print("LOADED", *sorted(loaded - set(sys.stdlib_module_names)), file=sys.stderr)
+print("SLOW", *sorted(loaded & set({slow!r})), file=sys.stderr)
+sys.exit(code)
+"""
+
+SLOW = (
+    "asyncio", "email", "gettext", "html", "http", "importlib.metadata", "multiprocessing", "secrets", "socket", "sqlite3",
+    "ssl", "tempfile", "unittest", "xml",
+)  # fmt: skip
+"""Parts of the standard library that start slowly and that an answer has no use for."""
+
+
+def test_a_cold_answer_as_json_loads_this_and_no_more(tmp_path: Path) -> None:
+    program = COLD.format(arguments=[*RECOMMEND, "--json"], slow=SLOW)
+    environment = os.environ | {"QADVISOR_HOME": str(tmp_path)}
+    for _ in ("builds the knowledge base", "opens it"):
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True, env=environment
+        )
+    *_, loaded, slow = done.stderr.splitlines()
+    assert loaded.split()[1:] == ["_duckdb", "advisor", "knowledge", "numpy"]
+    assert slow.split()[1:] == []
 
 
 def test_importing_the_public_interface_is_cheap() -> None:

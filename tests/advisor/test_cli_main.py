@@ -8,6 +8,7 @@ import pytest
 from helpers import ROOT, run_cli
 
 from advisor.answer import Rejection
+from advisor.cli import answering
 from advisor.cli import main as entry
 from advisor.cli.errors import error_document, error_text, exit_code, show_error
 from advisor.cli.groups import COMMANDS
@@ -119,13 +120,13 @@ def test_no_answer_carries_its_status_and_what_was_ruled_out() -> None:
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch):
-    """Let the group of commands raise what the test wants."""
+    """Let `recommend` raise what the test wants."""
 
     def breaks_with(error: BaseException) -> None:
-        def main(*args: object, **options: object) -> None:
+        def answer_command(**options: object) -> int:
             raise error
 
-        monkeypatch.setattr(entry.typer.main, "get_command", lambda app: type("Command", (), {"main": staticmethod(main)}))
+        monkeypatch.setattr(answering, "answer_command", answer_command)
 
     return breaks_with
 
