@@ -22,9 +22,11 @@ def own_row(model: str, scheme: str, method: str, task: str, loss: float, **chan
     baseline = 60.0 if relative else 6.0
     values: dict[str, Any] = dict.fromkeys(COLUMNS)
     values |= {
-        "source": "own:measure", "ref": "run", "licence": "none stated", "model": spec.name, "family": spec.family, "params_b": 7.0,
+        "source": "own:measure", "ref": "run", "licence": "none stated", "model": spec.name, "family": spec.family,
+        "params_b": 7.0,
         "method": method, "scheme": form.name, "task": test.name, "task_type": test.type, "ability": test.ability,
-        "metric": test.metric, "score": baseline - loss * (baseline - (test.chance or 0)), "baseline": baseline, "chance": test.chance,
+        "metric": test.metric, "score": baseline - loss * (baseline - (test.chance or 0)), "baseline": baseline,
+        "chance": test.chance,
         "items": test.items, "loss_kind": "relative" if relative else "delta_nll", "unit": "", "loss": loss, "loss_se": 0.01,
         "higher_is_better": relative, "suspect": False, "is_average": False, "weight": 1.0, "learnable": True, "own": True,
         "checkpoint": f"{spec.name}-{form.name}-{method}",
