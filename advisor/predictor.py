@@ -150,6 +150,18 @@ class Predictor:
             n_calibration=found.n_calibration[place], in_support=found.in_support[place], kind=found.kind[place],
         )  # fmt: skip
 
+    def explain(self, columns: Mapping[str, Column]) -> dict[str, Floats]:
+        """What each part of a case (`advisor.attribution.PARTS`) adds to the predicted loss of each row.
+
+        The parts of a row add up to its `point`, in the same unit.
+
+        Raises:
+            DataError: columns differ in length, or hold what is no number.
+        """
+        from advisor.attribution import attribute
+
+        return attribute(self.law, self.tasks.fill(encode(columns)))
+
     def predict_features(self, features: Features) -> Predictions:
         """The loss of each row of encoded features."""
         features = self.tasks.fill(features)

@@ -3,6 +3,10 @@ import json
 import pytest
 
 from advisor import explain, recommend
+from advisor.drivers import drivers_of
+from advisor.kept_store import kept_store
+from advisor.recommendation import packaged_predictor, study_request
+from advisor.request import make_request
 from knowledge.errors import InvalidSchemeError, UnknownNameError
 
 REQUEST = {"model": "llama-3.1-8b-instruct", "task": "mmlu", "memory": "12GB"}
@@ -45,6 +49,16 @@ def test_drivers_name_the_strongest_causes_with_their_shares() -> None:
     assert [driver.share for driver in drivers] == sorted((driver.share for driver in drivers), reverse=True)
     assert sum(driver.share for driver in drivers) <= 1 + 1e-9
     assert "3-bit weights" in {driver.text.split(" rather")[0] for driver in drivers}
+
+
+def test_all_drivers_together_are_the_predicted_loss() -> None:
+    request = make_request({**REQUEST, "task": "long-context"})
+    with kept_store(None, ()) as store:
+        study = study_request(request, store)
+    index = next(i for i, candidate in enumerate(study.candidates) if candidate.scheme_name == "gguf:q3_k_s")
+    drivers = drivers_of(study, index, packaged_predictor(), count=99)
+    predicted = sum(losses.weight * losses.point[index] for losses in study.losses)
+    assert sum(driver.effect for driver in drivers) == pytest.approx(predicted, abs=8 * 0.0005)
 
 
 def test_nearest_evidence_begins_with_the_model_itself() -> None:
