@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _DEFAULT_CONTEXT = 1024
 _DEFAULT_QUESTIONS = 20
 _SHORTEST = 128
-_HEAD = "Below is a record of lines. Each line has a name and a register content.\n\n"
-_WORDS = (
+HEAD = "Below is a record of lines. Each line has a name and a register content.\n\n"
+WORDS = (
     "amber",
     "birch",
     "cedar",
@@ -128,14 +128,14 @@ def _write_question(tokenizer: object, context: int, position: float, rng: rando
 
     lines: list[tuple[str, int]] = []
     sizes: list[int] = []
-    head, asked = encode(_HEAD), len(encode(_tail("amber-birch-99")))
+    head, asked = encode(HEAD), len(encode(query_text("amber-birch-99")))
     room = context - len(head) - asked - len(encode(" 99999")) - 2
     while True:
-        name = f"{rng.choice(_WORDS)}-{rng.choice(_WORDS)}-{rng.randrange(100)}"
+        name = f"{rng.choice(WORDS)}-{rng.choice(WORDS)}-{rng.randrange(100)}"
         if any(name == other for other, _ in lines):
             continue
         value = rng.randrange(10000, 100000)
-        size = len(encode(_line(name, value)))
+        size = len(encode(line_text(name, value)))
         if sum(sizes) + size > room:
             break
         lines.append((name, value))
@@ -143,15 +143,15 @@ def _write_question(tokenizer: object, context: int, position: float, rng: rando
     if len(lines) < 2:
         raise TaskDataError(f"{context} tokens hold no two lines", given=str(context), hint="a larger --context")
     name, value = lines[round(position * (len(lines) - 1))]
-    prompt = head + [token for line in lines for token in encode(_line(*line))] + encode(_tail(name))
+    prompt = head + [token for line in lines for token in encode(line_text(*line))] + encode(query_text(name))
     return Question(context=context, position=position, prompt=prompt, answer=encode(f" {value}"))
 
 
-def _line(name: str, value: int) -> str:
+def line_text(name: str, value: int) -> str:
     return f"line {name}: the register content is {value}\n"
 
 
-def _tail(name: str) -> str:
+def query_text(name: str) -> str:
     return f"\nThe register content in line {name} is"
 
 
