@@ -14,8 +14,14 @@ def make_config(architecture: str, size: "Size", *, vocabulary: int, context: in
     """
     from transformers import AutoConfig
 
-    shared = {"vocab_size": vocabulary, "tie_word_embeddings": True, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    own = {
+    shared: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "tie_word_embeddings": True,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+    own: dict[str, dict[str, Any]] = {
         "opt": {
             "hidden_size": size.hidden, "word_embed_proj_dim": size.hidden, "num_hidden_layers": size.layers,
             "num_attention_heads": size.heads, "ffn_dim": size.inner * 3 // 2, "max_position_embeddings": context,
@@ -31,7 +37,7 @@ def make_config(architecture: str, size: "Size", *, vocabulary: int, context: in
             "multi_query": True, "parallel_attn": True, "bias": False,
         },
     }  # fmt: skip
-    common = {
+    common: dict[str, Any] = {
         "hidden_size": size.hidden, "intermediate_size": size.inner, "num_hidden_layers": size.layers,
         "num_attention_heads": size.heads, "num_key_value_heads": size.heads // 2, "head_dim": size.hidden // size.heads,
         "max_position_embeddings": context,

@@ -1,4 +1,4 @@
-"""Text that pocket models learn from, and their tokenizer; licence of the text: PSF-2.0 (documentation and library of Python)."""
+"""Text that pocket models learn from, and their tokenizer. The text is Python's documentation and library (licence PSF-2.0)."""
 
 import ast
 import hashlib

@@ -1,9 +1,9 @@
 """Trains a pocket model on a CPU: `python -m measure.pocket.train FOLDER --size s|m|l [--minutes M | --steps N]`.
 
 Sequences grow from 128 to 512 tokens as soon as look-ups succeed (short records first: attention learns to match names there).
-The learning rate is constant, then falls linearly over the last third. Weights compute in bfloat16 (fast where the CPU has AMX),
-the optimizer keeps them in float32. `training.json` beside the weights tells steps, losses, versions and the hash of the text;
-`--steps` with the number found there repeats a run that was limited by minutes.
+The learning rate is constant, then falls linearly over the last third. Weights compute in bfloat16 (fast where the CPU has
+AMX), the optimizer keeps them in float32. `training.json` beside the weights tells steps, losses, versions and the hash of
+the text; `--steps` with the number found there repeats a run that was limited by minutes.
 """
 
 import argparse
@@ -118,9 +118,9 @@ class Log:
 
 def build(size: Size, architecture: str, tokenizer: Any) -> Any:
     """A model with random weights, of a class of transformers that `architecture` names in lower case."""
-    from measure.pocket.architectures import make_config
-
     from transformers import AutoModelForCausalLM
+
+    from measure.pocket.architectures import make_config
 
     return AutoModelForCausalLM.from_config(make_config(architecture, size, vocabulary=len(tokenizer), context=CONTEXT))
 
@@ -200,7 +200,8 @@ def train(folder: Path, *, size: str, architecture: str, steps: int | None, minu
     tokenizer.save_pretrained(folder)
     facts = {
         "size": size, "architecture": architecture, "seed": seed, "parameters": sum(p.numel() for p in model.parameters()),
-        "text_sha256": text_hash(documents), "text_licence": "PSF-2.0", "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")}, **asdict(trainer.log),
+        "text_sha256": text_hash(documents), "text_licence": "PSF-2.0",
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")}, **asdict(trainer.log),
     }  # fmt: skip
     (folder / "training.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
 

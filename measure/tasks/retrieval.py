@@ -148,10 +148,12 @@ def _write_question(tokenizer: object, context: int, position: float, rng: rando
 
 
 def line_text(name: str, value: int) -> str:
+    """A line of the record."""
     return f"line {name}: the register content is {value}\n"
 
 
 def query_text(name: str) -> str:
+    """What is asked behind the record; the answer follows after a space."""
     return f"\nThe register content in line {name} is"
 
 
