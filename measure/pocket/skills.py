@@ -72,7 +72,8 @@ def look_up(rng: random.Random, *, lines: int) -> Passage:
     names = list(dict.fromkeys(f"{rng.choice(WORDS)}-{rng.choice(WORDS)}-{rng.randrange(100)}" for _ in range(lines)))
     values = {name: rng.randrange(10_000, 100_000) for name in names}
     asked = rng.sample(names, max(1, min(len(names), lines // 2 + 1)))
-    pieces: Passage = [(HEAD + "".join(line_text(name, values[name]) for name in names), False)]
+    head = HEAD if rng.random() < 0.7 else ""
+    pieces: Passage = [(head + "".join(line_text(name, values[name]) for name in names), False)]
     for name in asked:
         pieces += [(query_text(name), False), (f" {values[name]}", True)]
     return pieces

@@ -45,15 +45,15 @@ SIZES = {
 }
 """About 0.4, 1.2 and 2.6 million parameters; all matrix widths are multiples of 128, so that every usual group divides them."""
 
-_TOKENS_PER_STEP = 4096
-_LENGTHS = (128, 256, CONTEXT)
+_TOKENS_PER_STEP = 2048
+_LENGTHS = (64, 128, 256, CONTEXT)
 _LEARNED = 0.9
 """Share of right answer tokens in look-ups at which sequences grow."""
-_LONGEST_STAGE = 0.3
+_LONGEST_STAGE = 0.4
 """Share of the budget after which they grow anyway."""
 _DECAY = 0.5
 """Steps of falling rate per step of constant rate."""
-_WEIGHTS = {True: 4.0, False: 0.1}
+_WEIGHTS = {True: 6.0, False: 0.05}
 """Weight of answer tokens and of other tokens of a skill's passage, where plain text counts 1."""
 _SHARES = {"text": 0.35, "look-up": 0.35, "sums": 0.15, "facts": 0.08, "instructions": 0.07}
 
@@ -98,7 +98,7 @@ class Mixture:
 
     def _write(self, kind: str, length: int) -> Passage:
         if kind == "look-up":
-            return look_up(self._rng, lines=self._rng.randrange(2, max(3, length // 28)))
+            return look_up(self._rng, lines=self._rng.randrange(1, max(2, length // 25)))
         return {"sums": sums, "facts": statements, "instructions": instructions}[kind](self._rng)
 
 
