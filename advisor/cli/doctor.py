@@ -42,6 +42,7 @@ def doctor(rebuild: Rebuild = False, json: options.Json = False) -> None:
         "python": ".".join(map(str, sys.version_info[:3])),
         "home": str(info.home),
         "knowledge_version": info.version,
+        "version_id": info.version_id,
         "snapshot": str(info.snapshot) if info.snapshot else None,
         "snapshot_bytes": info.size_bytes,
         "rows": info.rows,
@@ -62,6 +63,7 @@ def _lines(report: dict[str, Any]) -> dict[str, object]:
         "home": report["home"],
         "knowledge": f"{report['knowledge_version']}: "
         + ", ".join(f"{count:,} rows of {table}" for table, count in report["rows"].items()),
+        "version": f"{report['version_id']} (`qadvisor knowledge log` lists all)",
         "snapshot": report["snapshot"] or "in memory: the home folder cannot be written",
         "hardware": report["hardware"] or "no accelerator that a driver reports",
         "advice": "ready; needs neither network nor GPU",
