@@ -5,7 +5,7 @@ can read the tables and nothing else. One thread: the same query gives the same 
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,29 @@ def write_parquet(path: Path, columns: Mapping[str, str], rows: Iterable[Sequenc
             )
             read.write_parquet(str(result), compression="zstd")
         os.replace(result, path)
+
+
+def read_parquet(path: Path, *, columns: Sequence[str] | None = None, rows_at_once: int = 10_000) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file, one dictionary a row.
+
+    Args:
+        path: the file.
+        columns: columns to read; all where not given.
+        rows_at_once: rows held in memory.
+
+    Raises:
+        DatabaseError: the file is damaged, or no Parquet file.
+        ValueError: its name has a sign that DuckDB reads as a pattern of names.
+    """
+    if set("*?[") & set(str(path)):
+        raise ValueError(f"{path} has a name with *, ? or [: rename it")
+    wanted = ", ".join(f'"{name}"' for name in columns) if columns else "*"
+    with in_memory() as connection:
+        found = connection.execute(f"SELECT {wanted} FROM read_parquet($file)", {"file": str(path)})
+        names = [column[0] for column in found.description or ()]
+        while rows := found.fetchmany(rows_at_once):
+            for row in rows:
+                yield dict(zip(names, row, strict=True))
 
 
 def plain_values(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -9,7 +9,8 @@ scores, drops under attack) are shown and have no loss.
 items; with a correlation of 1/2 between the two, the variance of their difference, `s² + b² - 2·s·b/2`, is that of one
 of them. One item is added on either side, so that 0 of 50 is not taken for certain. For graded metrics (F1, ROUGE) this
 is an upper bound. MT-bench scores have no items in this sense: 0.2 points, the spread that 8-bit weights alone cause in
-Li et al. 2024. Perplexities: unknown (None).
+Li et al. 2024. Perplexities: unknown (None). Where both runs are known item by item, the error of their mean difference
+stands in its place, with one item lost and one won added (`paired_se`); that holds for perplexities too.
 
 **Weight** (0 to 1) keeps one test, or one source, from drowning the others:
 
@@ -164,7 +165,14 @@ class Loss:
 
 
 def loss_of(
-    task: TaskSpec, metric: str, score: float, baseline: float, *, chance: float | None, items: int | None = None
+    task: TaskSpec,
+    metric: str,
+    score: float,
+    baseline: float,
+    *,
+    chance: float | None,
+    items: int | None = None,
+    difference_se: float | None = None,
 ) -> Loss:
     """The loss of `score` against `baseline`, see the module's head.
 
@@ -175,6 +183,8 @@ def loss_of(
         baseline: figure of the unquantized model on the same test.
         chance: score of an uninformed answer; None leaves the value None.
         items: test items behind the score.
+        difference_se: standard error of `score - baseline` over the items (perplexity: of the difference in nats), where both
+            runs are known item by item.
 
     Raises:
         DataError: nobody knows the metric, or a perplexity is not positive.
@@ -185,13 +195,14 @@ def loss_of(
     if spec.loss == "none":
         return Loss()
     if spec.loss == "delta_nll":
-        return Loss(kind="delta_nll", unit=_nll_unit(task, metric), value=_delta_nll(metric, score, baseline))
+        return Loss(
+            kind="delta_nll", unit=_nll_unit(task, metric), value=_delta_nll(metric, score, baseline), se=difference_se or None
+        )
     if chance is None or baseline <= chance:
         return Loss(kind="relative", unit=RELATIVE_UNIT)
     span = baseline - chance
-    return Loss(
-        kind="relative", unit=RELATIVE_UNIT, value=(baseline - score) / span, se=_over(score_se(metric, score, items), span)
-    )
+    error = score_se(metric, score, items) if difference_se is None else paired_se(metric, difference_se, items)
+    return Loss(kind="relative", unit=RELATIVE_UNIT, value=(baseline - score) / span, se=_over(error, span))
 
 
 def score_se(metric: str, score: float, items: int | None) -> float | None:
@@ -203,6 +214,18 @@ def score_se(metric: str, score: float, items: int | None) -> float | None:
         return None
     share = (min(max(score / maximum, 0.0), 1.0) * items + 1) / (items + 2)
     return maximum * math.sqrt(share * (1 - share) / items)
+
+
+def paired_se(metric: str, difference_se: float, items: int | None) -> float:
+    """Standard error of a difference of paired scores that is not 0 because no item happened to change.
+
+    One item lost and one won are added to the `items`: their squares, twice the metric's maximum squared over `items + 2`,
+    are added to the variance of a single difference.
+    """
+    maximum = METRICS[metric].maximum
+    if maximum is None or not items:
+        return difference_se
+    return math.sqrt(difference_se**2 + 2 * maximum**2 / ((items + 2) * items))
 
 
 def above_chance(metric: str, baseline: float, chance: float, items: int | None) -> bool:

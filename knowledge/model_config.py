@@ -119,7 +119,7 @@ def spec_from_config(config: Mapping[str, Any], *, name: str, source: str) -> Mo
     scheme, method, format_notes = stored_format(fields if fields.find("quantization_config") else outer)
     return ModelSpec(
         name=name.lower(),
-        family=_family(model_type, architecture),
+        family=family_of(model_type, architecture),
         source=source,
         architecture=architecture,
         layers=layers,
@@ -249,7 +249,8 @@ def _attention_bias(fields: Fields, architecture: str | None) -> bool | None:
     return fields.flag("attention_bias", "qkv_bias", "add_qkv_bias", "use_qkv_bias", "qkv_proj_bias")
 
 
-def _family(model_type: str, architecture: str | None) -> str:
+def family_of(model_type: str, architecture: str | None = None) -> str:
+    """The family that a `model_type` of transformers belongs to; by the architecture's name where there is no type."""
     if model_type in _FAMILIES:
         return _FAMILIES[model_type]
     stem = model_type or (architecture or "unknown").removesuffix("ForCausalLM")

@@ -55,6 +55,8 @@ class Reading:
     items: int | None
     loss: Loss
     licence: str
+    spec: ModelSpec | None
+    """What the catalogue knows about the model."""
     own: bool = False
     """Measured by the user."""
     conditions: str | None = None
@@ -93,9 +95,10 @@ def read_row(
     *,
     licence: str,
     own: bool = False,
+    in_catalogue: bool = True,
     conditions: str | None = None,
     items: int | None = None,
-    loss_se: float | None = None,
+    difference_se: float | None = None,
 ) -> Reading:
     """A row with its task, model and loss, and the reason for which it, by itself, is not learned from.
 
@@ -104,9 +107,10 @@ def read_row(
         recipe: scheme and method, as `knowledge.columns.recipe_of` finds them.
         licence: of the source.
         own: measured by the user.
+        in_catalogue: whether the name of the model is one to look up; not where a folder merely happens to be called so.
         conditions: see `Reading.conditions`.
         items: items behind the score where the run counted them; else the row's note or the catalogue says.
-        loss_se: standard error of the loss where score and baseline were paired item by item; else that of the score.
+        difference_se: see `knowledge.evidence.loss_of`.
 
     Raises:
         UnknownNameError: nobody knows the task.
@@ -114,13 +118,12 @@ def read_row(
     """
     (scheme, method), task = recipe, find_task(row.task)
     chance, items = _chance(row, task), items or _items(row, task)
-    loss = loss_of(task, row.metric, row.score, row.baseline, chance=chance, items=items)
-    if loss_se is not None and loss.value is not None:
-        loss = replace(loss, se=loss_se)
+    loss = loss_of(task, row.metric, row.score, row.baseline, chance=chance, items=items, difference_se=difference_se)
+    spec = catalogue_model(row.model) if in_catalogue else None
     reason = "baseline" if method == "none" else _reason(row, task, chance, items, loss.kind)
     return Reading(
-        row=row, model=canonical_model(row.model), scheme=scheme, method=method, task=task, chance=chance, items=items,
-        loss=loss, licence=licence, own=own, conditions=conditions, reason=reason,
+        row=row, model=spec.name if spec else row.model, scheme=scheme, method=method, task=task, chance=chance, items=items,
+        loss=loss, licence=licence, spec=spec, own=own, conditions=conditions, reason=reason,
     )  # fmt: skip
 
 
@@ -223,7 +226,7 @@ def _repeats(readings: Sequence[Reading], reasons: Sequence[str | None]) -> list
 
 
 @lru_cache(maxsize=1024)
-def _find(model: str) -> ModelSpec | None:
+def catalogue_model(model: str) -> ModelSpec | None:
     """The catalogue's facts about a model; None where the catalogue does not know it: the row then keeps its own."""
     try:
         return find_model(model)
@@ -233,18 +236,18 @@ def _find(model: str) -> ModelSpec | None:
 
 def canonical_model(model: str) -> str:
     """The catalogue's name of `model`; the text itself where the catalogue does not know it."""
-    spec = _find(model)
+    spec = catalogue_model(model)
     return spec.name if spec else model
 
 
-def _model_values(row: AccuracyRow) -> dict[str, object]:
-    """Name, family, size and tuning of the row's model: the catalogue's where it has them, else as the table says."""
-    spec = _find(row.model)
+@lru_cache(maxsize=1024)
+def _model_values(spec: ModelSpec | None, tuned: bool | None) -> dict[str, object]:
+    """Name, family, size and tuning of a row's model: the catalogue's where it has them, else as the table says."""
     if spec is None:
         return {}
     published = {} if spec.params_published is None else {"params_b": round(spec.params_published / 1e9, 6)}
-    tuned = {"tuned": spec.tuned} if row.tuned is None and spec.tuned is not None else {}
-    return {"model": spec.name, "family": spec.family, **published, **tuned}
+    stated = {"tuned": spec.tuned} if tuned is None and spec.tuned is not None else {}
+    return {"model": spec.name, "family": spec.family, **published, **stated}
 
 
 def evidence_values(number: int, reading: Reading) -> list[object]:
@@ -271,5 +274,5 @@ def evidence_values(number: int, reading: Reading) -> list[object]:
         "reason": reading.reason,
         "own": reading.own,
     }
-    values = {**row.model_dump(), **_model_values(row), **columns, **derived}
+    values = {**row.model_dump(), **_model_values(reading.spec, row.tuned), **columns, **derived}
     return [values[name] for name in evidence.COLUMNS]

@@ -138,10 +138,11 @@ def read_table(path: Path, kind: type[RowT]) -> Iterator[TableRow[RowT] | Refusa
             try:
                 value = kind.model_validate({name: text for name, text in cells.items() if text != ""})
             except ValidationError as error:
-                yield Refusal(file=path.name, row=number, reason=_reason(error))
+                yield Refusal(file=path.name, row=number, reason=refusal_reason(error))
             else:
                 yield TableRow(file=path.name, row=number, value=value, cells=cells)
 
 
-def _reason(error: ValidationError) -> str:
+def refusal_reason(error: ValidationError) -> str:
+    """What is wrong with a row, field by field."""
     return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'row'}: {item['msg']}" for item in error.errors(include_url=False))
