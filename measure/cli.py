@@ -11,18 +11,23 @@ import typer
 from knowledge.errors import InvalidRequestError, QAdvisorError
 from knowledge.measurements import RunRecord
 from measure.cli_options import (
+    Address,
     BatchSize,
     CalibrationSamples,
     CalibrationText,
+    Cpus,
     Device,
     Dtype,
+    Gpus,
     Json,
     Model,
+    On,
     Online,
     Output,
     Seed,
     Sweep,
     Trust,
+    Workers,
     takes_sweep,
 )
 
@@ -74,20 +79,31 @@ def plan(
 
 @app.command()
 @takes_sweep
-def run(sweep: Sweep, *, as_json: Json = False) -> None:
+def run(
+    sweep: Sweep,
+    *,
+    on: On = "here",
+    address: Address = None,
+    workers: Workers = None,
+    cpus: Cpus = 1.0,
+    gpus: Gpus = None,
+    as_json: Json = False,
+) -> None:
     """Measure every cell that is not done; records are written one by one, so that an interrupted run goes on."""
-    from measure.backend import TorchBackend
+    from measure.cluster import ClusterOptions
     from measure.progress import SweepProgress
-    from measure.runner import Summary, run_plan
 
+    cluster = ClusterOptions(address=address, workers=workers, cpus=cpus, gpus=gpus)
+    if on not in ("here", "ray"):
+        raise InvalidRequestError(f"cannot run on {on!r}", given=on, allowed=["here", "ray"])
+    if on == "here" and cluster != ClusterOptions():
+        raise InvalidRequestError("--address, --workers, --cpus and --gpus are options of --on ray", allowed="--on ray")
     _silence()
     records: list[RunRecord] = []
     todo = sum(len(found.todo) for found in sweep.plans)
-    summary = Summary()
     try:
         with SweepProgress(todo, records, as_json=as_json) as watch:
-            for found in sweep.plans:
-                summary += run_plan(found, TorchBackend(found.source, found.settings), on_event=watch)
+            summary = sweep.run_on_ray(cluster, watch) if on == "ray" else sweep.run_here(watch)
     except KeyboardInterrupt as interrupt:
         raise QAdvisorError(
             f"interrupted after {len(records)} of {todo} cells",

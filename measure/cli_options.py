@@ -12,8 +12,10 @@ from knowledge.errors import InvalidRequestError, UnknownNameError
 from measure.tasks import SUITES
 
 if TYPE_CHECKING:
+    from measure.cluster import ClusterOptions
     from measure.plan import Plan
-    from measure.sweep import SweepRequest
+    from measure.runner import Event, Summary
+    from measure.sweep import RunOptions, SweepRequest
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="PATH", help="Model folder with safetensors, or a hub id.")]
 Models = Annotated[
@@ -60,10 +62,23 @@ CheckData = Annotated[
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run cells again that failed before.")]
 Online = Annotated[bool, typer.Option("--online", help="Fetch the model and data sets where they are not here.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that lies beside the weights.")]
+On = Annotated[str, typer.Option("--on", metavar="WHERE", help="here, or ray: a Ray cluster (extra `ray`).")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", metavar="HOST:PORT", help="Ray cluster; auto finds one on this machine; else one is started."),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", min=1, help="Workers at once on Ray; as many as fit if not given.")
+]
+Cpus = Annotated[float, typer.Option("--cpus", metavar="N", min=0.1, help="CPU cores of a worker on Ray.")]
+Gpus = Annotated[
+    float | None,
+    typer.Option("--gpus", metavar="N", min=0.0, help="GPUs of a worker on Ray, 0.5 for half of one; 1 on cuda if not given."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-AT_RUN = ("output", "retry_failed", "check_data", "online", "trust_remote_code")
-"""Options that a plan file does not hold: where records go, what to do again, and what is allowed."""
+_AT_RUN = ("retry_failed", "check_data", "online", "trust_remote_code")
+"""Options that a plan file does not hold, nor where records go: fields of `measure.sweep.RunOptions`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,28 +87,54 @@ class Sweep:
 
     request: "SweepRequest"
     plans: "list[Plan]"
+    run: "RunOptions"
+
+    def run_here(self, on_event: "Callable[[Event], None]") -> "Summary":
+        """Run the plans in this process, one after the other."""
+        from measure.backend import TorchBackend
+        from measure.runner import Summary, run_plan
+
+        summary = Summary()
+        for plan in self.plans:
+            summary += run_plan(plan, TorchBackend(plan.source, plan.settings), on_event=on_event)
+        return summary
+
+    def run_on_ray(self, cluster: "ClusterOptions", on_event: "Callable[[Event], None]") -> "Summary":
+        """Run the plans on a cluster."""
+        from measure.cluster import run_on_ray
+
+        return run_on_ray(self.request, self.plans, cluster=cluster, run=self.run, on_event=on_event)
 
 
 def takes_sweep(command: Callable[..., None]) -> Callable[..., None]:
     """A command with the options of a sweep before its own; it gets the `Sweep` as its first argument."""
 
-    def wrapper(*, context: typer.Context, plan_path: Path | None, **options: Any) -> None:
-        at_run = {name: options.pop(name) for name in AT_RUN}
+    def wrapper(*, context: typer.Context, plan_path: Path | None, output: str | None, **options: Any) -> None:
+        from measure.outputs import find_place
+        from measure.plan_file import load_plan
+        from measure.sweep import RunOptions
+
+        at_run = RunOptions(**{name: options.pop(name) for name in _AT_RUN})
         own = {name: options.pop(name) for name in own_names}
         if plan_path is not None and (clash := _given(context, set(options))):
             flags = ", ".join(clash)
             raise InvalidRequestError(
                 f"{flags} and --plan exclude each other", given=flags, allowed="--plan alone, or no --plan"
             )
-        command(_from_file(plan_path, **at_run) if plan_path else _from_options(**options, **at_run), **own)
+        file = load_plan(plan_path) if plan_path else None
+        request = file.request if file else _request(**options)
+        plans = request.plans(find_place(output), at_run)
+        if file:
+            file.check(plans)
+        command(Sweep(request=request, plans=plans, run=at_run), **own)
 
-    shared = inspect.signature(_from_options).parameters
+    shared = inspect.signature(_request).parameters
     own_options = [found for found in inspect.signature(command).parameters.values() if found.kind == found.KEYWORD_ONLY]
     own_names = [found.name for found in own_options]
     parameters = [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
         *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in shared.values()),
-        inspect.Parameter("plan_path", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=PlanPath),
+        *(found for name, found in inspect.signature(_beside).parameters.items()),
         *own_options,
     ]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -108,30 +149,11 @@ def _given(context: typer.Context, names: set[str]) -> list[str]:
     return [parameter.opts[0] for parameter in context.command.params if parameter.name in on_line]
 
 
-def _from_file(
-    path: Path, *, output: str | None, retry_failed: bool, check_data: bool, online: bool, trust_remote_code: bool
-) -> Sweep:
-    from measure.outputs import find_place
-    from measure.plan_file import load_plan
-
-    file = load_plan(path)
-    plans = file.request.plans(
-        find_place(output),
-        retry_failed=retry_failed,
-        check_data=check_data,
-        online=online,
-        trust_remote_code=trust_remote_code,
-    )
-    file.check(plans)
-    return Sweep(request=file.request, plans=plans)
-
-
-def _from_options(
+def _request(
     model: Models = None,
     recipes: Recipes = "quick",
     suite: Suite = None,
     tasks: Tasks = None,
-    output: Output = None,
     device: Device = "cpu",
     dtype: Dtype = "float32",
     seed: Seed = 0,
@@ -144,13 +166,8 @@ def _from_options(
     calibration_text: CalibrationText = None,
     calibration_samples: CalibrationSamples = 128,
     protocol: Protocol = "default",
-    retry_failed: RetryFailed = False,
-    check_data: CheckData = False,
-    online: Online = False,
-    trust_remote_code: Trust = False,
-) -> Sweep:
-    """The sweep that the options mean. The parameters are the options."""
-    from measure.outputs import find_place
+) -> "SweepRequest":
+    """What is asked for. The parameters are the options that `--plan` stands for."""
     from measure.sweep import SweepRequest, state_recipes, state_tasks
 
     if not model:
@@ -159,7 +176,7 @@ def _from_options(
         raise InvalidRequestError("--suite and --tasks exclude each other", given=f"{suite}, {tasks}", allowed="one of them")
     if suite is not None and suite not in SUITES:
         raise UnknownNameError.of("suite", suite, list(SUITES))
-    request = SweepRequest(
+    return SweepRequest(
         models=tuple(model),
         recipes=state_recipes(_split(recipes), protocol=protocol),
         tasks=state_tasks(_split(tasks) if tasks else [suite or "quick"]),
@@ -175,14 +192,18 @@ def _from_options(
         seed=seed,
         batch_size=batch_size,
     )
-    plans = request.plans(
-        find_place(output),
-        retry_failed=retry_failed,
-        check_data=check_data,
-        online=online,
-        trust_remote_code=trust_remote_code,
-    )
-    return Sweep(request=request, plans=plans)
+
+
+def _beside(
+    *,
+    plan_path: PlanPath = None,
+    output: Output = None,
+    retry_failed: RetryFailed = False,
+    check_data: CheckData = False,
+    online: Online = False,
+    trust_remote_code: Trust = False,
+) -> None:
+    """A signature only: the options that may stand beside `--plan`."""
 
 
 def _split(text: str) -> list[str]:

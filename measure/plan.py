@@ -111,7 +111,7 @@ def make_plan(
     tasks: Sequence[TaskPlan],
     *,
     settings: Settings,
-    output: Place,
+    output: Place | Folder,
     retry_failed: bool = False,
     missing_data: Mapping[str, str] | None = None,
 ) -> Plan:
@@ -122,11 +122,11 @@ def make_plan(
         recipes: stated recipes with their protocols, the baseline among them (see `measure.presets.expand_recipes`).
         tasks: see `measure.tasks.plan_tasks`.
         settings: device, dtype, seed and the like.
-        output: folder of the records.
+        output: place of the records, or the records themselves where they have been read.
         retry_failed: run cells again that failed before.
         missing_data: tasks whose data are not here, with the reason; their cells are left out.
     """
-    folder = read_folder(output)
+    folder = output if isinstance(output, Folder) else read_folder(output)
     memory = estimate_memory(source, settings)
     cells = []
     for recipe, protocol in sorted(recipes, key=lambda pair: pair[0].method.name != "none"):

@@ -91,36 +91,48 @@ def run_plan(plan: Plan, backend: Backend, *, on_event: Callable[[Event], None] 
     if not todo:
         return Summary(skipped=len(plan.cells))
     on_event(Event(kind="loading"))
-    sweep = _Sweep(plan=plan, backend=backend, on_event=on_event, facts=backend.open(), environment=backend.environment())
-    sweep.prepare({cell.task.name: cell.task for cell in todo})
-    for _, group in groupby(todo, key=lambda cell: (cell.spec.recipe, cell.protocol.name)):
-        sweep.run_recipe(list(group))
-    return Summary(ok=sweep.ok, failed=sweep.failed, skipped=len(plan.cells) - len(todo))
+    session = Session(plan, backend, on_event=on_event)
+    session.run(todo)
+    return Summary(ok=session.ok, failed=session.failed, skipped=len(plan.cells) - len(todo))
 
 
-class _Sweep:
-    def __init__(
-        self, *, plan: Plan, backend: Backend, on_event: Callable[[Event], None], facts: ModelFacts, environment: Environment
-    ) -> None:
+class Session:
+    """One loaded model and what was found of it so far; runs any cells of its plan, in as many calls as one likes.
+
+    Attributes:
+        facts: the model as it was loaded.
+        environment: on what it runs.
+        records: by key; the baseline's are those that later cells are compared with.
+        ok: cells measured.
+        failed: cells recorded with an error.
+    """
+
+    def __init__(self, plan: Plan, backend: Backend, *, on_event: Callable[[Event], None] = lambda event: None) -> None:
         self.plan, self.backend, self.on_event = plan, backend, on_event
-        self.facts, self.environment = facts, environment
+        self.facts, self.environment = backend.open(), backend.environment()
         self.records = dict(plan.folder.records)
-        self.unprepared: dict[str, RunError] = {}
         self.ok = self.failed = 0
+        self._prepared: dict[str, RunError | None] = {}
 
-    def prepare(self, tasks: dict[str, TaskPlan]) -> None:
-        """Prepare every task; one that fails costs its own cells only."""
-        for name, task in tasks.items():
-            with _caught("prepare") as caught:
-                self.backend.prepare(task)
-            if caught.error:
-                self.unprepared[name] = caught.error
+    def run(self, cells: Sequence[Cell]) -> None:
+        """Prepare the tasks, then quantize once for each run of cells with one recipe."""
+        self.prepare(cells)
+        for _, group in groupby(cells, key=lambda cell: (cell.spec.recipe, cell.protocol.name)):
+            self.run_recipe(list(group))
+
+    def prepare(self, cells: Sequence[Cell]) -> None:
+        """Prepare the tasks of `cells`; one that fails costs its own cells only."""
+        for task in {cell.task.name: cell.task for cell in cells}.values():
+            if task.name not in self._prepared:
+                with _caught("prepare") as caught:
+                    self.backend.prepare(task)
+                self._prepared[task.name] = caught.error
 
     def run_recipe(self, cells: Sequence[Cell]) -> None:
         """Quantize once and score every task of the recipe."""
         runnable = []
         for cell in cells:
-            error = self.unprepared.get(cell.task.name)
+            error = self._prepared[cell.task.name]
             if error:
                 self.record(cell, error=error)
             else:

@@ -7,13 +7,27 @@ from typing import TYPE_CHECKING, ClassVar
 
 from knowledge.recipes import parse_recipe
 from measure.models import locate_model
-from measure.outputs import Place
+from measure.outputs import Folder, Place
 from measure.plan import CalibrationRequest, Plan, Settings, make_plan
 from measure.presets import expand_recipes, find_protocol
 from measure.tasks import SUITES, TaskOptions, find_missing_data, plan_tasks
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What is said when a sweep is run, not when it is planned."""
+
+    retry_failed: bool = False
+    """Run cells again that failed before."""
+    check_data: bool = False
+    """Leave out tasks whose data are not here."""
+    online: bool = False
+    """Whether models and data may be fetched."""
+    trust_remote_code: bool = False
+    """Whether code beside the weights may run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,28 +81,18 @@ class SweepRequest:
             calibration=calibration,
         )
 
-    def plans(
-        self,
-        output: Place,
-        *,
-        retry_failed: bool = False,
-        check_data: bool = False,
-        online: bool = False,
-        trust_remote_code: bool = False,
-    ) -> list[Plan]:
+    def plans(self, output: Place | Folder, run: RunOptions | None = None) -> list[Plan]:
         """The cells of each model, with what of them is done in `output`.
 
         Args:
-            output: folder of the records.
-            retry_failed: run cells again that failed before.
-            check_data: leave out tasks whose data are not here.
-            online: whether models and data may be fetched.
-            trust_remote_code: whether code beside the weights may run.
+            output: place of the records, or the records themselves where they have been read.
+            run: what to do again and what is allowed.
 
         Raises:
             QAdvisorError: a model, recipe, task or setting that cannot be used.
         """
-        settings = self.settings(trust_remote_code=trust_remote_code)
+        run = run or RunOptions()
+        settings = self.settings(trust_remote_code=run.trust_remote_code)
         options = TaskOptions(
             limit=self.limit,
             context=self.context,
@@ -96,14 +100,16 @@ class SweepRequest:
             text=self.text,
             task_dir=self.task_dir,
             batch=self.batch_size,
-            online=online,
+            online=run.online,
         )
         tasks = plan_tasks(self.tasks, options)
-        missing = find_missing_data(tasks) if check_data else {}
+        missing = find_missing_data(tasks) if run.check_data else {}
         recipes = [(parse_recipe(request.recipe), find_protocol(request.protocol)) for request in self.recipes]
-        sources = [locate_model(model, online=online) for model in self.models]
+        sources = [locate_model(model, online=run.online) for model in self.models]
         return [
-            make_plan(source, recipes, tasks, settings=settings, output=output, retry_failed=retry_failed, missing_data=missing)
+            make_plan(
+                source, recipes, tasks, settings=settings, output=output, retry_failed=run.retry_failed, missing_data=missing
+            )
             for source in sources
         ]
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fake_sweep import write_model
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -14,15 +15,6 @@ from measure.cli import app
 from measure.plan_file import PlanFile, load_plan, plan_file_from_json, save_plan
 from measure.presets import RECIPE_LISTS, expand_recipes
 from measure.sweep import RecipeRequest, SweepRequest, state_recipes, state_tasks
-
-
-def write_model(folder: Path, content: bytes = bytes(64)) -> Path:
-    """A model folder that can be planned for, though not loaded: 16 weights."""
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
-    header = json.dumps({"w": {"dtype": "F32", "shape": [16], "data_offsets": [0, 64]}}).encode()
-    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + content)
-    return folder
 
 
 def call(*arguments):
