@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
-_BLOCK_ELEMENTS = 1 << 22
-"""Elements read at once: 8 MiB in 16 bits, and a few times 32 MiB while sums are taken in float64."""
-
 _NOT_QUANTIZED = {"lm_head", "output_layer", "embed_out", "wte", "wpe", "score", "conv1d", *ROUTERS, *LEFT_ALONE}
 """Modules whose matrices no recipe quantizes, beside all with `embed` in their name."""
 
@@ -54,14 +51,14 @@ class StoredMatrix:
         """Length of a row: the inputs of a product, along which groups run."""
         return self.shape[-2] if self.transposed else self.shape[-1]
 
-    def blocks(self) -> Iterator[Tensor]:
-        """The matrix as (rows, columns) in blocks of rows; a transposed one matrix by matrix.
+    def blocks(self, elements: int = 1 << 20) -> Iterator[Tensor]:
+        """The matrix as (rows, columns) in blocks of about `elements`; a transposed one matrix by matrix.
 
         Raises:
             InvalidModelError: the file ended early.
         """
         unit = prod(self.shape[-2:]) if self.transposed else self.columns
-        count, units = max(1, _BLOCK_ELEMENTS // unit), self.elements // unit
+        count, units = max(1, elements // unit), self.elements // unit
         size = unit * self.dtype.itemsize
         with self.file.open("rb") as stream:
             stream.seek(self.start)

@@ -10,6 +10,7 @@ from knowledge.schemes import parse_scheme
 from measure.devices import find_device
 from measure.models import ModelSource
 from measure.presets import PROTOCOLS
+from measure.quantizers.fake import block_rows
 from measure.spread import Sums, roundings_of
 from measure.weightfiles import StoredMatrix, stored_matrices
 
@@ -48,7 +49,8 @@ def measure_weights(
 @torch.no_grad()
 def _measure(matrix: StoredMatrix, device: torch.device) -> Sums:
     sums = Sums(matrix.name, "weight")
-    for block in matrix.blocks():
+    elements = block_rows(device, 1)
+    for block in matrix.blocks(elements):
         sums.add(block.to(device))
     if not math.isfinite(sums.powers[3]):
         raise InvalidModelError(
@@ -57,6 +59,6 @@ def _measure(matrix: StoredMatrix, device: torch.device) -> Sums:
     schemes = {name: parse_scheme(name).weights for name in WEIGHT_SCHEMES}
     include_zero = PROTOCOLS["default"].range_includes_zero
     roundings = roundings_of(schemes, symmetric=False, include_zero=include_zero, largest=sums.largest)
-    for block in matrix.blocks():
+    for block in matrix.blocks(elements):
         sums.look(block.to(device), roundings)
     return sums

@@ -1,8 +1,10 @@
 """Puts a recipe together: weights by the quantizer of its method, then activations, then the KV cache; undone in reverse."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from knowledge.recipes import QuantRecipe
@@ -11,7 +13,8 @@ from measure.bits import dividing_group, stored_bits
 from measure.presets import Protocol
 from measure.quantizers import Applied, TensorChange, load_quantizer
 from measure.quantizers.activations import quantize_activations
-from measure.quantizers.fake import accumulator, in_blocks
+from measure.quantizers.fake import accumulator, block_rows, in_blocks
+from measure.quantizers.fused import Rule, find_kernel, round_groups
 from measure.quantizers.targets import Target, weight_targets
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ def rewrite_weights(
     protocol: Protocol,
     rounding: Callable[[Target, int], Callable[[Tensor], Tensor]],
     *,
+    rule: Callable[[int], Rule] | None = None,
     whole: bool = False,
     flattened: bool = False,
 ) -> Applied:
@@ -58,13 +62,14 @@ def rewrite_weights(
         weights: the format, with its group.
         protocol: what happens where the group does not divide the rows.
         rounding: for a target and its group, the function from a matrix to its quantized values.
+        rule: for a group, the rule of a fused kernel that gives the same values, used where the device has one.
         whole: whether a matrix must be rounded in one piece (a scale over the tensor).
         flattened: whether groups run over the flattened matrix, so that no row needs an exception (bitsandbytes).
     """
     applied = Applied(model=loaded.model, undo_steps=[loaded.originals.restore])
+    fused: list[tuple[Tensor, TensorChange]] = []
     for target in weight_targets(loaded.model, routers=protocol.quantize_router):
-        matrix = target.matrix()
-        columns = matrix.shape[-1]
+        rows, columns = target.matrix().shape
         group = columns if weights.strategy in (None, "channel", "tensor") else weights.group_size or columns
         group = group if flattened else dividing_group(columns, group)
         exception = None
@@ -74,18 +79,43 @@ def rewrite_weights(
                 applied.left_out[target.name] = f"rows of {columns} are not a multiple of {weights.group_size}"
                 continue
         loaded.originals.keep(target.name, target.parameter)
+        bits = stored_bits(weights, rows, columns, group)
+        kernel = None
+        if rule is not None and not target.transposed:
+            kernel = find_kernel(rule(group), loaded.device, target.parameter.dtype)
+        if kernel is not None:
+            values, sums = round_groups(kernel, target.parameter.detach().reshape(-1, group))
+            target.parameter.data = values.reshape(target.parameter.shape)  # no pass over memory to copy it
+            blank = TensorChange(
+                name=target.name, elements=rows * columns, bits=bits, group=group, squared_error=0.0, squared_norm=0.0,
+                exception=exception,
+            )  # fmt: skip
+            fused.append((sums, blank))
+            continue
+        matrix = target.matrix()
         quantized = in_blocks(rounding(target, group), matrix, whole=whole)
-        bits = stored_bits(weights, matrix.shape[0], columns, group)
         applied.changes.append(compare(target.name, matrix, quantized, bits=bits, group=group, exception=exception))
         target.write(quantized)
+    applied.changes += _changes_of(fused)
     return applied
+
+
+def _changes_of(fused: list[tuple[Tensor, TensorChange]]) -> list[TensorChange]:
+    """The changes with the sums of the fused kernels, fetched from the device at once."""
+    if not fused:
+        return []
+    sums = torch.stack([sums for sums, _ in fused]).tolist()
+    return [
+        replace(blank, squared_error=error, squared_norm=norm, constant=low == high)
+        for (_, blank), (error, norm, low, high) in zip(fused, sums, strict=True)
+    ]
 
 
 def compare(name: str, before: Tensor, after: Tensor, *, bits: float, group: int, exception: str | None = None) -> TensorChange:
     """What rounding did to one matrix. The sums are taken in blocks of rows, so that the workspace stays small."""
     error = norm = 0.0
     wide = accumulator(before.device)
-    rows = max(1, (1 << 24) // max(1, before.shape[-1]))
+    rows = block_rows(before.device, before.shape[-1])
     for old, new in zip(before.split(rows), after.split(rows), strict=True):
         error += float((new.float() - old.float()).square_().sum(dtype=wide))
         norm += float(old.float().square().sum(dtype=wide))

@@ -13,6 +13,7 @@ from measure.presets import Protocol
 from measure.quantizers import Applied
 from measure.quantizers.apply import rewrite_weights
 from measure.quantizers.fake import rounding_for
+from measure.quantizers.fused import Rule
 from measure.quantizers.targets import Target
 
 if TYPE_CHECKING:
@@ -53,9 +54,13 @@ def quantize(loaded: "LoadedModel", recipe: QuantRecipe, protocol: Protocol) -> 
 
         return over_tensor
 
+    def fused_rule(group: int) -> Rule:
+        return Rule(args=weights, group=group, symmetric=bool(weights.symmetric), **rule)  # type: ignore[arg-type]
+
     applied = rewrite_weights(
-        loaded, weights, protocol, rounding, whole=weights.dtype == "nvfp" or weights.strategy == "tensor"
-    )
+        loaded, weights, protocol, rounding, rule=fused_rule,
+        whole=weights.dtype == "nvfp" or weights.strategy == "tensor",
+    )  # fmt: skip
     applied.conventions["weights"] = describe_format(weights, protocol)
     return applied
 

@@ -160,7 +160,7 @@ def test_formats_without_a_rule_are_refused(name):
 
 
 def test_blocks_of_rows_give_the_same(monkeypatch):
-    monkeypatch.setattr("measure.quantizers.fake._BLOCK_ELEMENTS", 256)
+    monkeypatch.setattr("measure.quantizers.fake._BLOCK_ELEMENTS", {"cpu": 256})
     x = normal(17, 64)
     torch.testing.assert_close(
         in_blocks(lambda m: fake_integer(m, 4, 32, symmetric=False), x), fake_integer(x, 4, 32, symmetric=False), rtol=0, atol=0

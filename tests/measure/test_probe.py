@@ -15,7 +15,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from knowledge.errors import InvalidModelError, InvalidRequestError  # noqa: E402
 from knowledge.probes import probe_from_json  # noqa: E402
-from measure import weightfiles  # noqa: E402
+from measure import weightstats  # noqa: E402
 from measure.calibration import calibration_ids  # noqa: E402
 from measure.cli import app  # noqa: E402
 from measure.models import locate_model  # noqa: E402
@@ -97,7 +97,7 @@ def test_gpt2_is_read_by_its_inputs(tmp_path):
 def test_blocks_do_not_change_what_is_found(model_folder, monkeypatch, rows):
     source = locate_model(str(model_folder("llama")))
     whole = [sums.stats() for sums in measure_weights(source)]
-    monkeypatch.setattr(weightfiles, "_BLOCK_ELEMENTS", rows * 64)
+    monkeypatch.setattr(weightstats, "block_rows", lambda device, columns: rows * 64)
     for before, after in zip(whole, [sums.stats() for sums in measure_weights(source)], strict=True):
         assert (before.name, before.abs_max, before.outlier_share) == (after.name, after.abs_max, after.outlier_share)
         assert after.std == pytest.approx(before.std, rel=1e-12)
