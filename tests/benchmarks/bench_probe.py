@@ -1,4 +1,4 @@
-"""Peak memory and time of `qadvisor measure probe` on a model of Llama-2-7B's shape with random weights, in shards of two blocks.
+"""Peak memory and time of `qadvisor measure probe` on a model of Llama-2-7B's shape, random weights in shards of two blocks.
 
     python tests/benchmarks/bench_probe.py [--layers 32] [--folder DIR]
 
