@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from knowledge import snapshot as snapshots
@@ -18,9 +19,10 @@ from knowledge.database import DatabaseError
 from knowledge.errors import DataError
 from knowledge.files import copy_whole, move_whole, sha256_of
 from knowledge.home import home as home_folder
-from knowledge.intake import Intake
+from knowledge.intake import Intake, take_in
 from knowledge.locks import refresh_lock
 from knowledge.pointer import PREDICTORS, pointer_lock, read_pointer, write_pointer
+from knowledge.remote import fetch, is_url
 from knowledge.restore import content_of, find_or_build, place, version_in_use
 from knowledge.staging import Staged, clear_errors, make_staged, work_folder
 from knowledge.versions import BATCHES, Manifest, find_version, load_manifest, note_move, now, save_manifest
@@ -63,6 +65,45 @@ def stage_intake(
             with clear_errors(where, parent):
                 written = [(table, write_batch(folder, table, rows)) for table, rows in tables.items() if rows]
                 staged = make_staged(where, parent, intake, folder, written, dry_run=dry_run)
+            yield staged
+
+
+@contextmanager
+def stage(
+    paths: Sequence[str | Path] = (),
+    *,
+    baseline: Path | None = None,
+    mapping: Path | None = None,
+    home: Path | None = None,
+    wait_s: float = 60.0,
+    dry_run: bool = False,
+    on_wait: Callable[[str], None] = lambda holder: None,
+) -> Iterator[Staged]:
+    """Take files in, and build the version that follows from them.
+
+    Args:
+        paths: files, folders, patterns and URLs; the home folder's `runs/` where none are given.
+        baseline: result of the unquantized model, for results that do not say which it was.
+        mapping: table that says it file by file.
+        home: as for `stage_intake`, like the others.
+        wait_s: seconds to wait for another refresh.
+        dry_run: whether nothing will be published.
+        on_wait: told who holds the lock.
+
+    Raises:
+        StoreError: as for `stage_intake`.
+        QAdvisorError: a path is missing, or cannot be understood.
+    """
+    where = home_folder() if home is None else home
+    with TemporaryDirectory(prefix="qadvisor-") as folder:
+        local = [fetch(str(path), Path(folder, str(n))) if is_url(path) else path for n, path in enumerate(paths)]
+        if not paths and (where / RUNS).is_dir():
+            local = [where / RUNS]
+
+        def read(known: Known) -> Intake:
+            return take_in(local, baseline=baseline, mapping=mapping, known=known, beside=where / RUNS)
+
+        with stage_intake(read, home=where, wait_s=wait_s, dry_run=dry_run, on_wait=on_wait) as staged:
             yield staged
 
 

@@ -129,7 +129,7 @@ def prune(home: Path, kept: Path) -> None:
 
 def _measured(batches: Sequence[Batch]) -> str:
     """The rows of batches in the columns of the table; `$files` and `$ids` are their parameters."""
-    names = [name if name != "own" else "true AS own" for name in STORED_COLUMNS if name != "evidence_id"]
+    names = [name for name in STORED_COLUMNS if name != "evidence_id"]
     return (
         f"SELECT (first_id + file_row_number)::INTEGER AS evidence_id, {_names(names)}"
         " FROM read_parquet($files, filename = true, file_row_number = true)"

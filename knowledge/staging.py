@@ -192,7 +192,8 @@ def clear_errors(home: Path, parent: Manifest) -> Iterator[None]:
 
 def refusal_counts(reasons: Iterable[str]) -> dict[str, int]:
     """How often each kind of reason was given: names and numbers in it are left out, and rare kinds put together."""
-    counts = Counter(re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*", "…", reason) for reason in reasons)
+    kinds = (re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d.,]*", "…", reason) for reason in reasons)
+    counts = Counter(re.sub(r"…(?: …)+", "…", kind) for kind in kinds)
     common = dict(counts.most_common(_MOST_REASONS))
     others = sum(counts.values()) - sum(common.values())
     return common | ({"others": others} if others else {})

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "engines": "Browse the inference engines: weight formats, KV-cache types.",
     "backtest": "The honest error of the predictor on families it has not seen.",
     "measure": "Quantize and score models on this machine (extra `measure`).",
+    "refresh": "Take new runs, harness results and tables in; publish the next version.",
     "knowledge": "Versions of the knowledge base: log, diff, rollback, verify.",
     "doctor": "What this installation can do, what is missing; rebuild the store.",
 }
