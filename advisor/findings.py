@@ -1,7 +1,6 @@
 """What the rules say of the candidates of a request, and where direct evidence overrules them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +11,13 @@ from advisor.relation import Columns
 from knowledge.rule_columns import create_candidate_table
 from knowledge.rules import Rule, evaluate
 from knowledge.store import KnowledgeStore
+from knowledge.values import value
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Findings:
     """What the rules say of each candidate; arrays of shape (candidates, rules), over all tasks of the request."""
 
