@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from knowledge.errors import NoAnswerError
-from knowledge.values import field_names, value
 
 SCHEMA_VERSION = 1
 """Version of the JSON contract; it changes only when a field changes its meaning or goes."""
@@ -14,7 +13,7 @@ SCHEMA_VERSION = 1
 _DIGITS = 6
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPart:
     """One addend of the memory, with the formula behind it."""
 
@@ -24,7 +23,7 @@ class MemoryPart:
     source: str
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """Bytes at the requested context and batch, against the budget."""
 
@@ -40,7 +39,7 @@ class Memory:
     notes: tuple[str, ...] = ()
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """A loss with its interval."""
 
@@ -49,7 +48,7 @@ class Estimate:
     upper: float
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskQuality:
     """The loss on one task: the predictor's estimate, that of the direct evidence, and both pooled."""
 
@@ -67,7 +66,7 @@ class TaskQuality:
     metric: str
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
     """What the recipe costs on the requested task or mix of tasks."""
 
@@ -87,7 +86,7 @@ class Quality:
     by_task: tuple[TaskQuality, ...]
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RuleEffect:
     """What one rule says about this recipe."""
 
@@ -101,7 +100,7 @@ class RuleEffect:
     """`applied`, `overruled` (direct evidence contradicts it here) or `contradicted` (evidence contradicts its claim)."""
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceRow:
     """One published or measured score behind the answer."""
 
@@ -118,7 +117,7 @@ class EvidenceRow:
     loss: float | None
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """One recommended recipe."""
 
@@ -138,7 +137,7 @@ class Option:
     cautions: tuple[str, ...] = ()
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
     """A recipe, or a group of them, that was ruled out."""
 
@@ -149,7 +148,7 @@ class Rejection:
     """Which limit ruled it out: `memory`, `max_loss`, `rule`, `engine`, `hardware`, `stored`."""
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
     """The whole answer to one request."""
 
@@ -217,7 +216,7 @@ def round_floats(value: Any) -> Any:
 
 def slots(value: Any) -> dict[str, Any]:
     """The fields of a value type by name."""
-    return {name: getattr(value, name) for name in field_names(value)}
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def option_dict(option: Option) -> dict[str, Any]:

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor.features import Features, Floats
-from knowledge.values import value
 
 Ints = NDArray[np.intp]
 
@@ -70,7 +69,7 @@ class Correction:
     """The same for each group of tasks, made first; the last place is for groups without figures."""
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
     """Where rows belong: their cell, and the group (type) of their task."""
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from knowledge.queries import evidence_for
 from knowledge.schemes import QuantScheme, parse_scheme
 from knowledge.store import KnowledgeStore
 from knowledge.tasks import METRICS, TaskSpec, WeightedTask
-from knowledge.values import value
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,7 +27,7 @@ _SHOWN_ROWS = 12
 """Evidence rows quoted for one recipe and task; the count of all is told."""
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLosses:
     """Losses of all candidates on one task; arrays in the order of the candidates."""
 
@@ -142,7 +142,8 @@ def _cells_by_recipe(rows: Columns, table: RecipeTable, *, floor: float, share: 
     for number, (kind, (scheme, _)) in enumerate(zip(table.kinds, table.recipes, strict=True)):
         members = tuple(i for i in by_kind.get(kind, ()) if _same_layout(scheme, schemes[i]))
         if members and members not in merged:
-            columns = {name: rows[name][list(members)] for name in ("source", "loss", "loss_se")}
+            counts = rows["count"][list(members)].astype(np.int64)
+            columns = {name: np.repeat(rows[name][list(members)], counts) for name in ("source", "loss", "loss_se")}
             merged[members] = make_cell(columns, members, floor=floor, share=share)
         result[number] = merged.get(members)
     return result

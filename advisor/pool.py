@@ -12,19 +12,17 @@ part beyond its prediction is carried over, on the assumption that the two losse
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from knowledge.values import value
+from knowledge.evidence import UNKNOWN_ITEM_SE
 
 Floats = npt.NDArray[np.float64]
 
 Z90 = 1.6448536269514722
 """Half-width of a central 90 % interval of the standard normal."""
-
-UNKNOWN_ITEM_SE = 0.03
-"""Standard error of a loss whose source does not state the number of items: that of a test of some 500 items."""
 
 
 def expected_loss(point: Floats, lower: Floats, upper: Floats) -> Floats:
@@ -39,7 +37,7 @@ def expected_loss(point: Floats, lower: Floats, upper: Floats) -> Floats:
     return np.asarray(point + np.sqrt(2 / np.pi) * skew / Z90)
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """All evidence for one recipe of the requested model on one task."""
 
@@ -47,9 +45,11 @@ class Cell:
     variance: float
     rows: tuple[int, ...]
     """Positions in the evidence columns."""
+    n: int
+    """Scores behind it: a position may stand for several."""
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pooled:
     """Losses of all candidates on one task; arrays of one length."""
 
@@ -76,8 +76,8 @@ def make_cell(columns: Mapping[str, npt.NDArray[np.generic]], rows: tuple[int, .
     """The evidence of one recipe, model and task as one estimate.
 
     Args:
-        columns: `source`, `loss` and `loss_se` of each row.
-        rows: where the rows stand in the evidence.
+        columns: `source`, `loss` and `loss_se` of each score.
+        rows: where their rows stand in the evidence.
         floor: see `source_deviation`.
         share: see `source_deviation`.
     """
@@ -94,7 +94,7 @@ def make_cell(columns: Mapping[str, npt.NDArray[np.generic]], rows: tuple[int, .
         precisions.append(1.0 / (item_variance + source_deviation(mean, floor=floor, share=share) ** 2))
     total = sum(precisions)
     mean = sum(value * precision for value, precision in zip(means, precisions, strict=True)) / total
-    return Cell(mean=mean, variance=1.0 / total, rows=rows)
+    return Cell(mean=mean, variance=1.0 / total, rows=rows, n=len(loss))
 
 
 def pool(

@@ -42,7 +42,7 @@ def _task_quality(losses: TaskLosses, index: int) -> TaskQuality:
             point=float(losses.point[index]), lower=float(losses.lower[index]), upper=float(losses.upper[index])
         ),
         direct=Estimate(point=cell.mean, lower=cell.mean - half, upper=cell.mean + half) if cell else None,
-        n_evidence=len(cell.rows) if cell else 0,
+        n_evidence=cell.n if cell else 0,
         in_support=bool(losses.in_support[index]),
         n_calibration=int(losses.n_calibration[index]),
         baseline=losses.baseline,

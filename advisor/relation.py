@@ -1,6 +1,7 @@
 """The candidate relation: what rules and predictor see of a request, column by column."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,11 @@ from advisor.recipe_table import recipe_table
 from knowledge.hardware import HardwareSpec
 from knowledge.models import ModelSpec
 from knowledge.tasks import TaskSpec
-from knowledge.values import value
 
 Columns = dict[str, Any]
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """What holds for every candidate of a request."""
 

@@ -96,6 +96,12 @@ def match_model(text: str) -> ModelSpec | None:
     return None
 
 
+def is_full_name(text: str) -> bool:
+    """Whether `text` names a model without words of packaging (`-gptq`, `-q4_k_m`), which say that a file is quantized."""
+    whole, *shorter = _bare_names(text)
+    return _lookup(whole) is not None or any(_lookup(bare) and f"{bare}-hf" == whole.lower() for bare in shorter)
+
+
 def _bare_names(text: str) -> list[str]:
     """`text`, and what is left of it as words of packaging are dropped from its end one by one."""
     names = [text.strip()]

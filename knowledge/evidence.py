@@ -30,11 +30,11 @@ known to a quarter).
 import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from knowledge.errors import DataError
 from knowledge.tasks import METRICS, TaskSpec
-from knowledge.values import value
 
 COLUMNS: dict[str, str] = {
     "evidence_id": "INTEGER",
@@ -139,6 +139,8 @@ MIN_STANDARD_ERRORS = 4
 """Standard errors of the baseline by which it must exceed chance."""
 JUDGE_SE = 0.2
 """Spread of MT-bench round scores under 8-bit weights, in points of 10 (Li et al. 2024, released assets)."""
+UNKNOWN_ITEM_SE = 0.03
+"""Standard error of a loss whose source does not state the number of items: that of a test of some 500 items."""
 MAX_SOURCE_SHARE = 0.25
 LOW_TRUST = {"adv_": 0.25, "truthfulqa_mc2": 0.25}
 """Tasks (by the start of their name) whose rows count less than one."""
@@ -154,7 +156,7 @@ def efficiency_path() -> Path:
     return PUBLISHED / "efficiency.parquet"
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
     """A loss with its kind, unit and standard error; None where unknown or not defined."""
 

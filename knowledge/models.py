@@ -1,10 +1,11 @@
 """ModelSpec: the facts about one language model that memory, prediction and rules need. Unknown is None."""
 
+from dataclasses import dataclass
+
 from knowledge.schemes import QuantScheme
-from knowledge.values import value
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionSpec:
     """How the layers keep the past: which kinds of layer there are and how large one token's entry is.
 
@@ -36,7 +37,7 @@ class AttentionSpec:
     v_head_dim: int | None = None
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertSpec:
     """Shape of a mixture of experts."""
 
@@ -53,7 +54,7 @@ class ExpertSpec:
     """Every n-th layer is sparse, the others are dense (Llama-4 Maverick: 2)."""
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StateSpec:
     """Recurrent state of a linear layer, per sequence.
 
@@ -76,7 +77,7 @@ class StateSpec:
     value_head_dim: int | None = None
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTensor:
     """One tensor as a checkpoint file stores it."""
 
@@ -86,7 +87,7 @@ class StoredTensor:
     bytes: int
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """The facts about one causal language model. Every number that was not seen is None, never a guess."""
 

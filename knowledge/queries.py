@@ -1,7 +1,7 @@
 """Named questions to the knowledge base, answered with value types or columns; every value goes in as a parameter."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 
 from knowledge.database import Columns
+from knowledge.evidence import UNKNOWN_ITEM_SE
 from knowledge.models import ModelSpec
+from knowledge.pointer import PACKAGED
 from knowledge.recipes import QuantRecipe
 from knowledge.store import KnowledgeStore
 from knowledge.tasks import TaskSpec
-from knowledge.values import value
 
 _SQL = Path(__file__).parent / "sql"
 
+KEPT_ROWS = 24
+"""Rows of one cell that are given one by one: more than any answer quotes."""
 
-@value
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceRow:
     """One score of one quantized model on one task, as a source gives it, with the loss that follows."""
 
@@ -54,7 +58,7 @@ class EvidenceRow:
     own: bool
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceFilter:
     """What rows to show; None is no limit. Names are canonical names of the catalogues."""
 
@@ -73,7 +77,7 @@ class EvidenceFilter:
     limit: int = 100
 
 
-@value
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRow:
     """A source with what it contributes."""
 
@@ -90,8 +94,18 @@ class SourceRow:
 
 
 def evidence_for(store: KnowledgeStore, model: str, tasks: Sequence[str]) -> Columns:
-    """Every row about `model` (canonical name) on `tasks` that has a loss, by column; baselines left out."""
-    return store.columns(_sql("evidence_for"), {"model": model, "tasks": list(tasks)})
+    """Every row about `model` (canonical name) on `tasks` that has a loss, by column; baselines left out.
+
+    Where the user's own rows are among them, there may be hundreds of thousands. Then of each cell (source, method, scheme,
+    task, context, metric) the newest `KEPT_ROWS` are given as they are, and one more row stands for all older ones.
+
+    Returns:
+        Columns of `evidence`, and `count`: for how many rows of that loss and standard error a row stands.
+    """
+    parameters = {"model": model, "tasks": list(tasks)}
+    if store.version_id == PACKAGED:
+        return store.columns(_sql("evidence_for"), parameters)
+    return store.columns(_sql("evidence_folded"), parameters | {"kept": KEPT_ROWS, "unknown_se": UNKNOWN_ITEM_SE})
 
 
 def learnable_evidence(store: KnowledgeStore) -> Columns:

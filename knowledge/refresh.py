@@ -97,11 +97,12 @@ def stage(
     where = home_folder() if home is None else home
     with TemporaryDirectory(prefix="qadvisor-") as folder:
         local = [fetch(str(path), Path(folder, str(n))) if is_url(path) else path for n, path in enumerate(paths)]
+        names = {Path(place): str(path) for place, path in zip(local, paths, strict=True) if is_url(path)}
         if not paths and (where / RUNS).is_dir():
             local = [where / RUNS]
 
         def read(known: Known) -> Intake:
-            return take_in(local, baseline=baseline, mapping=mapping, known=known, beside=where / RUNS)
+            return take_in(local, baseline=baseline, mapping=mapping, known=known, beside=where / RUNS, names=names)
 
         with stage_intake(read, home=where, wait_s=wait_s, dry_run=dry_run, on_wait=on_wait) as staged:
             yield staged

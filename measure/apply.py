@@ -1,5 +1,6 @@
 """`qadvisor apply`: make a packed checkpoint of a recipe, and do not hand it over before it has been read back and checked."""
 
+import json
 import math
 import os
 import shlex
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from knowledge.checkpoints import ORIGIN_FILE
 from knowledge.engines import all_engines, find_formats, serve_hint
 from knowledge.errors import InvalidModelError, InvalidRequestError, MissingDependencyError
 from knowledge.measurements import CalibrationFacts
@@ -173,6 +175,7 @@ def write_checkpoint(
             changes=(relative_change(again, original), relative_change(again, quantized)),
         )  # fmt: skip
         _verify(checkpoint, relative_change(quantized, original), layers, _stored(folder))
+        _write_origin(folder, source, checkpoint)
     return checkpoint
 
 
@@ -201,6 +204,16 @@ def _copy_companions(source: Path, folder: Path, *, code: bool) -> None:
         for file in sorted(source.glob(pattern)):
             if file.is_file():
                 shutil.copyfile(file, folder / file.name)
+
+
+def _write_origin(folder: Path, source: ModelSource, checkpoint: Checkpoint) -> None:
+    """Say in the folder what it was made from and how, which config.json does not: runs on it find their baseline by that."""
+    calibration = checkpoint.calibration
+    origin = {
+        "schema_version": 1, "base_model": source.name, "base_fingerprint": source.fingerprint, "scheme": checkpoint.scheme,
+        "method": checkpoint.method, "calibration_sha256": calibration.sha256 if calibration else None,
+    }  # fmt: skip
+    (folder / ORIGIN_FILE).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
 
 
 def _stored(folder: Path) -> dict[str, int]:

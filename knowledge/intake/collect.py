@@ -1,15 +1,19 @@
 """The whole way in: find the files, read each by its kind, compare runs with their baselines, take every figure once."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from knowledge.errors import DataError
+from knowledge.errors import DataError, InvalidRequestError
+from knowledge.intake.comparing import read_runs
 from knowledge.intake.documents import load_document
 from knowledge.intake.entry import Entry, SpeedEntry, batch_rows, published_hashes, published_speed_hashes, speed_rows
-from knowledge.intake.files import FoundFile, find_files
+from knowledge.intake.files import NO_NAMES, FoundFile, find_files
+from knowledge.intake.harness import HarnessRun, read_harness
+from knowledge.intake.mapping import read_mapping
+from knowledge.intake.merge import read_batch
 from knowledge.intake.records import Located, read_records
 from knowledge.intake.result import Intake, Quarantined
 from knowledge.intake.tables import read_table
@@ -27,23 +31,29 @@ def take_in(
     mapping: Path | None = None,
     known: Known = lambda hashes: set(),
     beside: Path | None = None,
+    names: Mapping[Path, str] = NO_NAMES,
 ) -> Intake:
     """Everything that the files under `paths` hold, each figure taken, known, left out or quarantined.
 
     Args:
-        paths: files, folders, patterns (`runs/*.json`).
+        paths: files, folders, patterns (`runs/*.json`), and home folders of others.
         baseline: harness output of the unquantized model, for runs that do not say what they were made from.
         mapping: table (CSV or YAML) that says for files or models what they were made from and how.
         known: says which row hashes are in the knowledge base; asked once.
         beside: folder of run records in which a baseline may be looked for that is not among the files.
 
+        names: what to call folders that hold copies of what lies elsewhere (`s3://bucket/runs`).
+
     Raises:
         InvalidRequestError: a path leads nowhere, or the table of `mapping` cannot be used.
     """
+    statements = read_mapping(mapping) if mapping else []
+    baselines = _baseline_runs(baseline) if baseline else []
     reading = _Reading()
-    for found in find_files(paths):
+    for found in find_files(paths, names):
         reading.read(found)
     reading.add(read_records(reading.records, lambda: _records_in(beside)))
+    reading.add(read_runs(reading.runs, baselines, statements))
     return reading.result(known)
 
 
@@ -52,6 +62,7 @@ class _Reading:
     """What was found so far."""
 
     records: list[Located] = field(default_factory=list)
+    runs: list[HarnessRun] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     speeds: list[SpeedEntry] = field(default_factory=list)
@@ -61,6 +72,10 @@ class _Reading:
 
     def read(self, found: FoundFile) -> None:
         """Read one file by its kind; what needs others is kept for later."""
+        if found.batch:
+            self.kinds["batch"] += 1
+            self.add(read_batch(found.path, found.shown))
+            return
         ending = found.path.suffix.lower()
         if ending in (".csv", ".parquet"):
             self.kinds["table"] += 1
@@ -72,6 +87,8 @@ class _Reading:
             if kind == "run record":
                 self.records.append(Located(file=found.shown, record=record_from_json(found.path.read_bytes())))
                 self.files.append(found.path)
+            else:
+                self.runs += read_harness(document, found.path, found.shown)
         except (DataError, OSError) as error:
             self.quarantined.append(Quarantined(file=found.shown, reason=getattr(error, "message", str(error))))
             self.kinds["unreadable"] += 1
@@ -124,9 +141,25 @@ def _kind(document: dict[str, Any]) -> str:
     """
     if {"spec", "environment", "measurements"} <= document.keys():
         return "run record"
+    if "results" in document and "config" in document:
+        return "harness output"
     if "tensors" in document and "facts" in document:
         raise DataError("a probe holds features and no scores: give it to `qadvisor recommend --probe`")
     raise DataError("neither a run record of `qadvisor measure` nor output of lm-evaluation-harness")
+
+
+def _baseline_runs(path: Path) -> list[HarnessRun]:
+    """The runs that the user gave as those of the unquantized model.
+
+    Raises:
+        InvalidRequestError: the file is no output of lm-evaluation-harness.
+    """
+    try:
+        return [run for found in find_files([path]) for run in read_harness(load_document(found.path), found.path, found.shown)]
+    except DataError as error:
+        raise InvalidRequestError(
+            f"the baseline {path} {error.message}", given=str(path), allowed="a result file of lm-evaluation-harness"
+        ) from error
 
 
 def _records_in(folder: Path | None) -> Iterator[RunRecord]:

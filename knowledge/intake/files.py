@@ -1,16 +1,20 @@
 """Which files a list of paths means: files, folders, patterns; each once, whatever links lead to it."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from pathlib import Path
+from types import MappingProxyType
 
-from knowledge.errors import InvalidRequestError
+from knowledge.errors import InvalidRequestError, StoreError
+from knowledge.pointer import read_pointer
+from knowledge.versions import load_manifest
 
 ENDINGS = (".json", ".csv", ".parquet")
 """Files that are looked at in a folder; a file that is named itself is always looked at."""
 
+NO_NAMES: Mapping[Path, str] = MappingProxyType({})
 _INTERNAL = ("quarantine", "snapshots", "versions", "predictors", "rules")
 """Folders of a home folder that hold no figures."""
 _HOME_MARKS = ("current", "versions")
@@ -27,14 +31,18 @@ class FoundFile:
     """Whether it is a batch of another knowledge base."""
 
 
-def find_files(paths: Sequence[str | Path]) -> list[FoundFile]:
+def find_files(paths: Sequence[str | Path], names: Mapping[Path, str] = NO_NAMES) -> list[FoundFile]:
     """The files that `paths` mean, sorted within each path, each once.
+
+    Args:
+        paths: files, folders, patterns.
+        names: what to call folders that hold copies of what lies elsewhere.
 
     A folder is searched with all its subfolders, hidden ones left out. In a home folder of this program the run records and
     the batches of measured rows are found, and nothing else.
 
     Raises:
-        InvalidRequestError: a path leads nowhere, or cannot be looked into.
+        InvalidRequestError: a path leads nowhere.
     """
     seen: set[str] = set()
     found: list[FoundFile] = []
@@ -43,8 +51,15 @@ def find_files(paths: Sequence[str | Path]) -> list[FoundFile]:
             real = os.path.realpath(item.path)
             if real not in seen:
                 seen.add(real)
-                found.append(item)
+                found.append(_named(item, names))
     return found
+
+
+def _named(item: FoundFile, names: Mapping[Path, str]) -> FoundFile:
+    for folder, name in names.items():
+        if item.path.is_relative_to(folder):
+            return replace(item, shown=f"{name.rstrip('/')}/{item.path.relative_to(folder).as_posix()}")
+    return item
 
 
 def _expand(text: str) -> Iterator[FoundFile]:
@@ -71,6 +86,7 @@ def _expand(text: str) -> Iterator[FoundFile]:
 def _walk(root: Path) -> Iterator[FoundFile]:
     """Files of interest under a folder; links to folders are followed once."""
     is_home = any((root / mark).exists() for mark in _HOME_MARKS) and (root / "runs").is_dir()
+    in_use = _batches_in_use(root) if is_home else None
     visited: set[str] = set()
     for place, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(place)
@@ -88,8 +104,17 @@ def _walk(root: Path) -> Iterator[FoundFile]:
         for name in sorted(files):
             if name.startswith(".") or not name.lower().endswith(ENDINGS):
                 continue
-            if batches and not name.lower().endswith(".parquet"):
+            if batches and not (name.endswith(".parquet") and (in_use is None or name.removesuffix(".parquet") in in_use)):
                 continue
             if is_home and here == root:
                 continue
             yield FoundFile(path=here / name, shown=str(here / name), batch=batches)
+
+
+def _batches_in_use(home: Path) -> Collection[str] | None:
+    """Ids of the batches of the version that is in use there; None where that cannot be told: then all count."""
+    try:
+        pointer = read_pointer(home)
+        return {batch.id for batch in load_manifest(home, pointer.version).batches} if pointer else None
+    except StoreError:
+        return None

@@ -44,5 +44,3 @@ class Intake:
     """Run records that were read, for the user's `runs/`."""
     read: dict[str, int] = field(default_factory=dict)
     """Files read, by kind."""
-    holder: object | None = field(default=None, repr=False, compare=False)
-    """Keeps what was fetched from elsewhere on this disk as long as the intake is in use."""

@@ -11,7 +11,7 @@ NO_SIBLINGS = [(), (), ()]
 
 
 def cell(mean: float, sd: float) -> Cell:
-    return Cell(mean=mean, variance=sd**2, rows=(0,))
+    return Cell(mean=mean, variance=sd**2, rows=(0,), n=1)
 
 
 def predicted(*points: float, half: float = 0.1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
