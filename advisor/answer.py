@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from knowledge.errors import NoAnswerError
+from knowledge.values import field_names, value
 
 SCHEMA_VERSION = 1
 """Version of the JSON contract; it changes only when a field changes its meaning or goes."""
@@ -13,7 +14,7 @@ SCHEMA_VERSION = 1
 _DIGITS = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class MemoryPart:
     """One addend of the memory, with the formula behind it."""
 
@@ -23,7 +24,7 @@ class MemoryPart:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Memory:
     """Bytes at the requested context and batch, against the budget."""
 
@@ -39,7 +40,7 @@ class Memory:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Estimate:
     """A loss with its interval."""
 
@@ -48,7 +49,7 @@ class Estimate:
     upper: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class TaskQuality:
     """The loss on one task: the predictor's estimate, that of the direct evidence, and both pooled."""
 
@@ -66,7 +67,7 @@ class TaskQuality:
     metric: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Quality:
     """What the recipe costs on the requested task or mix of tasks."""
 
@@ -86,7 +87,7 @@ class Quality:
     by_task: tuple[TaskQuality, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RuleEffect:
     """What one rule says about this recipe."""
 
@@ -100,7 +101,7 @@ class RuleEffect:
     """`applied`, `overruled` (direct evidence contradicts it here) or `contradicted` (evidence contradicts its claim)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class EvidenceRow:
     """One published or measured score behind the answer."""
 
@@ -117,7 +118,7 @@ class EvidenceRow:
     loss: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Option:
     """One recommended recipe."""
 
@@ -137,7 +138,7 @@ class Option:
     cautions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Rejection:
     """A recipe, or a group of them, that was ruled out."""
 
@@ -148,7 +149,7 @@ class Rejection:
     """Which limit ruled it out: `memory`, `max_loss`, `rule`, `engine`, `hardware`, `stored`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Recommendation:
     """The whole answer to one request."""
 
@@ -216,7 +217,7 @@ def round_floats(value: Any) -> Any:
 
 def slots(value: Any) -> dict[str, Any]:
     """The fields of a value type by name."""
-    return {name: getattr(value, name) for name in value.__slots__}
+    return {name: getattr(value, name) for name in field_names(value)}
 
 
 def option_dict(option: Option) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from knowledge.kv_cache import layer_kinds, rolls
 from knowledge.models import ModelSpec
 from knowledge.recipes import METHODS, QuantMethod, QuantRecipe, find_method
 from knowledge.schemes import UNQUANTIZED_BITS, QuantArgs, QuantScheme, parse_kv
+from knowledge.values import value
 from knowledge.weight_formats import default_format
 
 Column = npt.NDArray[np.generic]
@@ -38,7 +39,7 @@ _KERNELS: tuple[Kernel, ...] = ("fast", "unknown", "slow")
 """Order of preference among the engines of a candidate."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Candidate:
     """One recipe with the engines that run its weights and its KV cache together."""
 
@@ -65,7 +66,7 @@ class Candidate:
         return QuantRecipe(scheme=self.scheme, method=self.method)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class CandidateSet:
     """The candidates of a request, in a fixed order, and what was ruled out before any of them was sized."""
 

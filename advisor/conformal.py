@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor.features import Features, Floats
+from knowledge.values import value
 
 Ints = NDArray[np.intp]
 
@@ -69,7 +70,7 @@ class Correction:
     """The same for each group of tasks, made first; the last place is for groups without figures."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Places:
     """Where rows belong: their cell, and the group (type) of their task."""
 

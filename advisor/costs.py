@@ -12,13 +12,14 @@ from knowledge.errors import InvalidModelError, InvalidSchemeError
 from knowledge.memory import RuntimeBytes, runtime_bytes, weights_bytes
 from knowledge.models import ModelSpec
 from knowledge.tensors import params_active, params_total
+from knowledge.values import value
 from knowledge.weights import WeightBytes
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Costs:
     """Bytes of each candidate at one context and batch; arrays in the order of the candidates."""
 

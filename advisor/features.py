@@ -9,7 +9,6 @@ Per recipe, computed once for each distinct one: the noise of weights, activatio
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +18,7 @@ from advisor.noise import CLEAN, noise_level
 from knowledge.errors import DataError, QAdvisorError
 from knowledge.schemes import QuantScheme, parse_kv, parse_scheme
 from knowledge.tasks import METRICS
+from knowledge.values import value
 
 Column = Sequence[object] | NDArray[np.generic]
 Floats = NDArray[np.float64]
@@ -49,7 +49,7 @@ _SIZE = re.compile(r"^(?:\d+x)?\d+(?:\.\d+)?[bm](?:-.*)?$")
 _TRUE, _FALSE = frozenset(("true", "t", "yes")), frozenset(("false", "f", "no"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Features:
     """What the predictor sees of `n` rows."""
 
@@ -70,7 +70,7 @@ class Features:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RecipeFeatures:
     """What a recipe does to each kind of tensor."""
 

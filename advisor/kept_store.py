@@ -2,11 +2,13 @@
 
 import atexit
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 
+from knowledge.errors import QAdvisorError
 from knowledge.home import home
+from knowledge.pointer import FILE as POINTER
 from knowledge.store import KnowledgeStore, current_version, open_store
 
 _LOCK = Lock()
@@ -36,6 +38,23 @@ def kept_store(folder: Path | None = None, exclude_licences: tuple[str, ...] = (
                 _kept.pop(key).close()
             store = _kept[key] = open_store(place, exclude_licences=exclude_licences)
         yield store
+
+
+def open_ahead(exclude_licences: tuple[str, ...] = ()) -> None:
+    """Begin to open the knowledge base of the environment in a second thread, where there is one; `kept_store` waits for it.
+
+    Opening is DuckDB's own work, which leaves Python free to load the modules of an answer meanwhile. What has to be built
+    first, or cannot be opened, is left to `kept_store`, which says what is wrong.
+    """
+    place = home()
+    if not (place / POINTER).exists():
+        return
+
+    def open_quietly() -> None:
+        with suppress(QAdvisorError), kept_store(place, exclude_licences):
+            pass
+
+    Thread(target=open_quietly, daemon=True).start()
 
 
 @atexit.register

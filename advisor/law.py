@@ -15,13 +15,13 @@ the coefficients.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advisor.features import Features, Floats
+from knowledge.values import value
 
 PARTS = ("w0", "w1", "w2", "w3", "a0", "a1", "a2", "k0", "k1", "k2", "k3", "t", "p", "u")
 """Linear predictors: intercept and slopes of each tensor kind, sensitivity and exponent of tasks, unit of perplexities."""
@@ -36,7 +36,7 @@ _SHARPNESS = 8.0
 _FLOOR = 1e-9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Term:
     """One group of coefficients: part, the names it has one coefficient for each of, the number it is multiplied by."""
 
@@ -97,7 +97,7 @@ TERMS: tuple[Term, ...] = (
 """The whole law, term by term."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Damage:
     """What the law says of each row, step by step."""
 
@@ -113,7 +113,7 @@ class Damage:
         return self.kinds["w"] + self.kinds["a"] + self.kinds["k"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Law:
     """A fitted law: vocabularies and, for each term, a table of coefficients with a zero behind the last name."""
 

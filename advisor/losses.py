@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from knowledge.queries import evidence_for
 from knowledge.schemes import QuantScheme, parse_scheme
 from knowledge.store import KnowledgeStore
 from knowledge.tasks import METRICS, TaskSpec, WeightedTask
+from knowledge.values import value
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,7 +27,7 @@ _SHOWN_ROWS = 12
 """Evidence rows quoted for one recipe and task; the count of all is told."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class TaskLosses:
     """Losses of all candidates on one task; arrays in the order of the candidates."""
 

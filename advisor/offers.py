@@ -5,12 +5,12 @@ fixes and leave open what it does not: AWQ, HQQ and quanto store a zero point (`
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 
 from knowledge.ggml import GGUF_FILE_TYPES
 from knowledge.recipes import QuantMethod, find_method
 from knowledge.schemes import QuantScheme, parse_scheme
+from knowledge.values import value
 
 _GROUPS = ("g128", "g64", "g32")
 
@@ -27,7 +27,7 @@ _NOT_FOR_PLAIN_WEIGHTS = ("tq",)
 """Ternary GGUF types: for models trained with ternary weights."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Offer:
     """One way to store the weights."""
 

@@ -12,12 +12,12 @@ part beyond its prediction is carried over, on the assumption that the two losse
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from knowledge.evidence import UNKNOWN_ITEM_SE
+from knowledge.values import value
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,7 +37,7 @@ def expected_loss(point: Floats, lower: Floats, upper: Floats) -> Floats:
     return np.asarray(point + np.sqrt(2 / np.pi) * skew / Z90)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Cell:
     """All evidence for one recipe of the requested model on one task."""
 
@@ -49,7 +49,7 @@ class Cell:
     """Scores behind it: a position may stand for several."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Pooled:
     """Losses of all candidates on one task; arrays of one length."""
 

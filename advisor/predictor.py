@@ -30,6 +30,7 @@ from advisor.scale import MOST_LOST, stretch, unstretch
 from knowledge.errors import DataError, StoreError
 from knowledge.evidence import JUDGE_SE
 from knowledge.tasks import METRICS
+from knowledge.values import value
 
 FORMAT_VERSION = 1
 PACKAGED = Path(__file__).parent / "fitted" / "predictor.npz"
@@ -45,7 +46,7 @@ _SIZE_MARGIN = 1.5
 _CONTEXT_MARGIN = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Predictions:
     """Predicted loss of each row, with bounds between which a measured figure lies with probability `level`."""
 
@@ -66,7 +67,7 @@ class Predictions:
         return len(self.point)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class TaskTable:
     """What is typical of a task, for rows that do not say it: items, baseline score and chance level."""
 
@@ -100,7 +101,7 @@ def _best_score(metric: str) -> float:
     return found.maximum if found and found.maximum else 100.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Support:
     """What the evidence covers."""
 

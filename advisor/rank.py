@@ -13,10 +13,11 @@ The order is decided in three steps, all of them visible in the answer:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from knowledge.values import value
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -40,7 +41,7 @@ _BOUND_STEP = 0.01
 """Upper bounds closer than this are equal: they are estimates themselves."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Scores:
     """What the ranking sees of each candidate; arrays of one length."""
 

@@ -1,7 +1,6 @@
 """The candidate relation: what rules and predictor see of a request, column by column."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,12 @@ from advisor.recipe_table import recipe_table
 from knowledge.hardware import HardwareSpec
 from knowledge.models import ModelSpec
 from knowledge.tasks import TaskSpec
+from knowledge.values import value
 
 Columns = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Setting:
     """What holds for every candidate of a request."""
 

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from advisor.request_fields import OneOf, Reader, Share, Whole, filled_text, switch, text, texts
 from knowledge.errors import InvalidRequestError
+from knowledge.values import field_names, value
 
 Objective = Literal["balanced", "quality", "speed", "memory"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
@@ -69,7 +69,7 @@ def parse_tokens(text: str) -> int:
     return int(count)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class AdviceRequest:
     """A request for advice, in bytes and tokens; `make_request` reads it from text and checks it."""
 
@@ -97,7 +97,7 @@ class AdviceRequest:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as the JSON contract has them."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"exclude_licences": list(self.exclude_licences)}
+        return {name: getattr(self, name) for name in field_names(self)} | {"exclude_licences": list(self.exclude_licences)}
 
 
 _READERS: dict[str, Reader] = {

@@ -9,7 +9,7 @@ freedom, so that single misprints do not decide) is taken.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from advisor.pool import Z90
+from knowledge.values import value
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -48,7 +49,7 @@ ORDER BY ALL
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SourceNoise:
     """Standard deviation of a source about a cell: `floor + share * |loss|`, from `pairs` pairs of sources."""
 

@@ -7,7 +7,6 @@ multiplied by a penalty. Measured rates of like cases are quoted beside the boun
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import log
 from typing import Any, overload
 
@@ -18,6 +17,7 @@ from knowledge.engines import EngineFormat, Kernel, find_formats
 from knowledge.errors import InvalidRequestError
 from knowledge.hardware import HardwareSpec
 from knowledge.schemes import UNQUANTIZED_BITS, QuantScheme
+from knowledge.values import field_names, value
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,7 +28,7 @@ _FAR = 1e4
 """Stands for a size or batch that a source does not state."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SpeedEvidence:
     """One measured rate, as its source gives it."""
 
@@ -45,7 +45,7 @@ class SpeedEvidence:
     note: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Speed:
     """How fast a recipe generates, as far as it is known."""
 
@@ -62,8 +62,8 @@ class Speed:
 
     def as_dict(self) -> dict[str, Any]:
         """The `speed` object of the JSON contract."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        return fields | {"evidence": [{name: getattr(row, name) for name in row.__slots__} for row in self.evidence]}
+        fields = {name: getattr(self, name) for name in field_names(self)}
+        return fields | {"evidence": [{name: getattr(row, name) for name in field_names(row)} for row in self.evidence]}
 
 
 @overload

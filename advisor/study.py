@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from advisor.answer import Rejection
+from advisor.background import in_background
 from advisor.candidates import Candidate, generate_candidates
 from advisor.costs import Costs, estimate_costs
+from advisor.findings import Findings, overrule, rules_that_hold
 from advisor.knowledge_version import knowledge_version
 from advisor.losses import TaskLosses, estimate_losses
-from advisor.pool import Z90, expected_loss
+from advisor.pool import expected_loss
 from advisor.predictor import Predictor
 from advisor.rank import Scores, rank
 from advisor.relation import Columns, Setting, model_columns, rule_columns
@@ -23,8 +25,7 @@ from knowledge.hardware import HardwareSpec, find_hardware
 from knowledge.home import home as home_folder
 from knowledge.models import ModelSpec
 from knowledge.resolve import resolve_model
-from knowledge.rule_columns import create_candidate_table
-from knowledge.rules import Rule, evaluate
+from knowledge.rules import Rule
 from knowledge.store import KnowledgeStore
 from knowledge.task_catalogue import resolve_tasks
 from knowledge.tasks import WeightedTask
@@ -32,30 +33,6 @@ from knowledge.tasks import WeightedTask
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """What the rules say of each candidate; arrays of shape (candidates, rules), over all tasks of the request."""
-
-    rules: tuple[Rule, ...]
-    holds: Bools
-    """The rule speaks of the candidate."""
-    overruled: Bools
-    """Direct evidence for this very cell contradicts the rule: it has no effect here, and the answer says so."""
-    by_task: Bools
-    """Whether each rule speaks of each candidate on each task: (tasks, candidates, rules), whatever the evidence says."""
-
-    def acting(self, effects: Sequence[str], strengths: Sequence[str] = ("strong", "medium", "weak")) -> Ints:
-        """How many rules of these effects and strengths act on each candidate."""
-        wanted = [rule.acting in effects and rule.strength in strengths for rule in self.rules]
-        counts: Ints = (self.holds & ~self.overruled)[:, wanted].sum(axis=1)
-        return counts
-
-    @property
-    def strong_avoid(self) -> Bools:
-        """A strong rule advises against the candidate, or it misses what a rule requires."""
-        return (self.acting(["avoid"], ["strong"]) + self.acting(["require"])) > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +189,10 @@ def make_study(
     offered = generate_candidates(spec, engine=request.engine, hardware=hardware)
     costs = estimate_costs(spec, offered.candidates, context=context, batch=request.batch)
     constants = model_columns(spec, has_kv_cache=bool(costs.cache.any()))
-    losses = estimate_losses(store, predictor, costs.candidates, tasks, constants=constants, context=context)
+    columns = rule_columns(costs, setting, tuple(item.task for item in tasks), np.arange(len(costs.candidates)))
+    # DuckDB plans and evaluates the rules while NumPy forecasts.
+    with in_background(lambda: rules_that_hold(store, rules, columns)) as holds:
+        losses = estimate_losses(store, predictor, costs.candidates, tasks, constants=constants, context=context)
     study = Study(
         request=replace(request, memory=setting.budget_bytes, context=context),
         setting=setting,
@@ -220,12 +200,12 @@ def make_study(
         costs=costs,
         constants=constants,
         losses=losses,
-        findings=_overrule(losses, (), np.zeros((len(tasks), len(costs.candidates), 0), dtype=bool), 0.0),
+        findings=overrule(losses, (), np.zeros((len(tasks), len(costs.candidates), 0), dtype=bool), 0.0),
         not_run=(*offered.rejected, *_unsized(costs)),
         version=knowledge_version(store.version, home or home_folder()),
         notes=(*_notes(request, spec, hardware, setting), *store.warnings),
     )
-    return replace(study, findings=_judge(study, store, rules))
+    return replace(study, findings=overrule(losses, tuple(rules), holds(), study.tolerated))
 
 
 def reassess(study: Study, store: KnowledgeStore, predictor: Predictor, *, home: Path | None = None) -> Study:
@@ -240,36 +220,8 @@ def reassess(study: Study, store: KnowledgeStore, predictor: Predictor, *, home:
     losses = estimate_losses(
         store, predictor, study.candidates, study.tasks, constants=study.constants, context=study.setting.context
     )
-    findings = _overrule(losses, study.findings.rules, study.findings.by_task, study.tolerated)
+    findings = overrule(losses, study.findings.rules, study.findings.by_task, study.tolerated)
     return replace(study, losses=losses, findings=findings, version=knowledge_version(store.version, home or home_folder()))
-
-
-def _judge(study: Study, store: KnowledgeStore, rules: Sequence[Rule]) -> Findings:
-    """Evaluate the rules over all candidates and tasks, and let direct evidence overrule them cell by cell."""
-    count, tasks = len(study.candidates), tuple(item.task for item in study.losses)
-    rows = np.arange(count, dtype=np.int64)
-    with store.sandbox() as connection:
-        create_candidate_table(connection, rule_columns(study.costs, study.setting, tasks, rows))
-        found = evaluate(connection, rules)
-    order = {task.name: number for number, task in enumerate(tasks)}
-    holds = np.zeros((len(tasks), count, len(found.rules)), dtype=bool)
-    holds[np.array([order[str(name)] for name in found.task], dtype=np.int64), found.candidate_id] = found.holds
-    return _overrule(study.losses, found.rules, holds, study.tolerated)
-
-
-def _overrule(losses: Sequence[TaskLosses], rules: tuple[Rule, ...], holds: Bools, tolerated: float) -> Findings:
-    """What rules say over all tasks; one stands where it holds on some task on which evidence does not clear the candidate."""
-    against = np.array([rule.acting in ("refuse", "avoid", "require") for rule in rules], dtype=bool)
-    cleared = np.array([_cleared(item, tolerated) for item in losses])
-    stands = holds & ~(cleared[:, :, None] & against)
-    anywhere = np.asarray(holds.any(axis=0))
-    return Findings(rules=rules, holds=anywhere, overruled=anywhere & ~stands.any(axis=0), by_task=holds)
-
-
-def _cleared(losses: TaskLosses, tolerated: float) -> Bools:
-    """Candidates whose own evidence says, at its upper bound, that they lose less than is tolerated."""
-    upper = [np.inf if cell is None else cell.mean + Z90 * float(np.sqrt(cell.variance)) for cell in losses.pooled.cells]
-    return np.array(upper) <= tolerated
 
 
 def _context(request: AdviceRequest, spec: ModelSpec, tasks: Sequence[WeightedTask]) -> int:

@@ -4,12 +4,11 @@ These are estimates with a stated formula, unlike weights and cache, which are e
 allocator (checked against 27 measured buffers, see the tests); the others follow from the widest block of a layer.
 """
 
-from dataclasses import dataclass
-
 from knowledge.kv_cache import KvBytes
 from knowledge.models import AttentionSpec, ModelSpec
 from knowledge.schemes import QuantArgs
 from knowledge.tensors import find_layout, tensors
+from knowledge.values import value
 
 MIB = 2**20
 
@@ -38,7 +37,7 @@ _UNPACKING = ("bitsandbytes", "hqq", "quanto")
 """Formats whose library unpacks a whole matrix to 16 bits before it multiplies a prompt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class MemoryPart:
     """One named part of a memory estimate."""
 

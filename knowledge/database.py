@@ -7,10 +7,12 @@ can read the tables and nothing else. One thread: the same query gives the same 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import _duckdb as duckdb  # the bindings alone: the layer of relations over them takes three times as long to import
-import numpy as np
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _Config = dict[str, str | bool | int | float | list[str]]
 _SETTINGS: _Config = {"threads": "1", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
@@ -18,7 +20,7 @@ _LOCKED: _Config = {"enable_external_access": "false", "lock_configuration": "tr
 Connection = duckdb.DuckDBPyConnection
 DatabaseError = duckdb.Error
 """Base of what DuckDB raises."""
-Columns = dict[str, np.ndarray[Any, Any]]
+Columns = dict[str, "np.ndarray[Any, Any]"]
 """A query's result by column; NULL is NaN in numbers and None elsewhere."""
 _WORK_MEMORY = "1GB"
 """What building and comparing may hold before they go on on disk."""
@@ -105,8 +107,10 @@ def read_parquet(path: Path, *, columns: Sequence[str] | None = None, rows_at_on
                 yield dict(zip(names, row, strict=True))
 
 
-def plain_values(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def plain_values(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """An array without mask: NaN or None where it was masked."""
+    import numpy as np
+
     if not isinstance(values, np.ma.MaskedArray):
         return values
     plain: np.ndarray[Any, Any] = values.data.astype(np.float64 if values.dtype.kind in "fiu" else object)

@@ -8,7 +8,6 @@ empty. Whether an engine knows a model's architecture is in none of them.
 import csv
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ from knowledge.errors import UnknownNameError
 from knowledge.ggml import GGUF_FILE_TYPES
 from knowledge.hardware import HardwareSpec
 from knowledge.schemes import QuantArgs, QuantScheme
+from knowledge.values import value
 
 Kernel = Literal["fast", "slow", "unknown"]
 
@@ -26,7 +26,7 @@ _SETTING = re.compile(r"^[A-Z_]+=")
 """An option that is an environment variable."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class EngineFormat:
     """One weight format that an engine reads."""
 
@@ -56,7 +56,7 @@ class EngineFormat:
     """What to add to the command; empty = read from the checkpoint."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class EngineKv:
     """One KV-cache dtype that an engine offers; `name` as in scheme names (`kv16`, `kvfp8`, `kv8`, `kvq8_0`)."""
 
@@ -88,7 +88,7 @@ class EngineKv:
         return self.code_bits / 8 + self.scale_bytes / (self.scale_per or head_dim)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class CachePolicy:
     """How many tokens an engine keeps for a sequence."""
 
@@ -114,7 +114,7 @@ class CachePolicy:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class EngineSpec:
     """One engine with all that it runs."""
 
@@ -140,7 +140,7 @@ class EngineSpec:
         return next((row for row in self.kv if row.name == name), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ServeHint:
     """How to start an engine with a format and a KV dtype."""
 

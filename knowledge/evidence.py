@@ -30,11 +30,11 @@ known to a quarter).
 import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from knowledge.errors import DataError
 from knowledge.tasks import METRICS, TaskSpec
+from knowledge.values import value
 
 COLUMNS: dict[str, str] = {
     "evidence_id": "INTEGER",
@@ -156,7 +156,7 @@ def efficiency_path() -> Path:
     return PUBLISHED / "efficiency.parquet"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Loss:
     """A loss with its kind, unit and standard error; None where unknown or not defined."""
 

@@ -4,7 +4,6 @@ The rules are in `knowledge.gguf_rules`; block sizes in `knowledge.ggml`. Mixes 
 own types) follow recipes that no rule gives: their size is unknown here rather than guessed.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from knowledge.errors import InvalidSchemeError
@@ -22,6 +21,7 @@ from knowledge.gguf_rules import (
 )
 from knowledge.models import AttentionSpec, ModelSpec
 from knowledge.tensors import Tensor, find_layout, tensors
+from knowledge.values import value
 
 ERAS = {"today": "9999", "2023": "2023-11-01", "2023-12": "2023-12-20", "2024-01": "2024-01-20", "2024-02": "2024-02-28"}
 """Names for the age of a file; an ISO date (`2024-03-15`) does as well."""
@@ -38,7 +38,7 @@ SIXTEEN_BIT = ("altup_proj", "altup_unembd_proj", "laurel_l", "laurel_r", "per_l
 _ALIGNMENT = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class GgufTensor:
     """Equal tensors of one role and one type."""
 
@@ -64,7 +64,7 @@ class GgufTensor:
         return self.count * (-(-size // _ALIGNMENT) * _ALIGNMENT)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class GgufBytes:
     """Size of a GGUF file in bytes."""
 
@@ -84,7 +84,7 @@ class GgufBytes:
         return self.tensor_bytes * 8 / sum(tensor.params for tensor in self.tensors)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class GgufOptions:
     """How a GGUF file was made, beyond its file type."""
 

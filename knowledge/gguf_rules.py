@@ -5,17 +5,17 @@ the history kept in ikawrakow/ik_llama.cpp@8337e4c. A plan lists pairs of (layer
 selects it, and the base type where none does.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from knowledge.ggml import GGML_TYPES
+from knowledge.values import value
 
 Plan = tuple[tuple[str, str], ...]
 """Pairs of selector and type. Selectors: `all`, `first2`, `first4`, `eighth` (i < n/8), `sixteenth`, `middle`
 (n/8 <= i < 7n/8), `more` (i < n/8, i >= 7n/8, or every third layer between)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class MixContext:
     """What the rules look at besides a tensor's name."""
 

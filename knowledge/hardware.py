@@ -8,11 +8,11 @@ matrix units (`fp16_kind`): only the latter bound a prefill.
 import csv
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from knowledge.errors import UnknownNameError
+from knowledge.values import value
 
 GIB = 2**30
 
@@ -31,7 +31,7 @@ _NOISE = re.compile(
 """Words of a driver's or shop's name that tell no two rows of the catalogue apart."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class HardwareSpec:
     """One device. Every figure that was not seen is None."""
 

@@ -11,7 +11,6 @@ with its source; without an engine every layer keeps every token, to the token.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
@@ -20,6 +19,7 @@ from knowledge.errors import InvalidModelError, InvalidRequestError, InvalidSche
 from knowledge.ggml import GGML_TYPES
 from knowledge.models import AttentionSpec, ModelSpec, StateSpec
 from knowledge.schemes import QuantArgs, QuantScheme
+from knowledge.values import value
 
 _KIVI_RESIDUAL = 128
 """Newest tokens that KIVI keeps at 16 bits (arXiv 2402.02750, residual length of the experiments)."""
@@ -28,7 +28,7 @@ _STATE_BYTES_PER_ELEMENT = 4
 """Recurrent state is FP32 in llama.cpp (ggml-org/llama.cpp@0054ee8:src/llama-memory-recurrent.cpp); no engine keeps wider."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class KvPart:
     """The cache of one kind of layer, all sequences together."""
 
@@ -45,7 +45,7 @@ class KvPart:
     formula: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class KvBytes:
     """Bytes of a KV cache, and how they come about."""
 

@@ -5,7 +5,6 @@ less than the whole candidate and is cached or cheap, so that a caller with thou
 once per weight format, and `kv_cache_bytes` and `buffer_parts` once per cache format.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from knowledge.buffers import MemoryPart, buffer_parts
@@ -14,12 +13,13 @@ from knowledge.errors import InvalidRequestError
 from knowledge.kv_cache import KvBytes, kv_cache_bytes, state_bytes
 from knowledge.models import ModelSpec
 from knowledge.schemes import QuantArgs, QuantScheme
+from knowledge.values import value
 from knowledge.weights import WeightBytes, weights_bytes
 
 __all__ = ["MemoryEstimate", "MemoryPart", "RuntimeBytes", "WeightBytes", "estimate_memory", "runtime_bytes", "weights_bytes"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RuntimeBytes:
     """Everything but the weights, for one cache format, engine, context and batch."""
 
@@ -38,7 +38,7 @@ class RuntimeBytes:
         return self.cache.total + self.state + self.buffers_bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class MemoryEstimate:
     """Memory of one model under one scheme; all in bytes. `total_bytes` is the sum of the parts."""
 

@@ -1,11 +1,10 @@
 """ModelSpec: the facts about one language model that memory, prediction and rules need. Unknown is None."""
 
-from dataclasses import dataclass
-
 from knowledge.schemes import QuantScheme
+from knowledge.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class AttentionSpec:
     """How the layers keep the past: which kinds of layer there are and how large one token's entry is.
 
@@ -37,7 +36,7 @@ class AttentionSpec:
     v_head_dim: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ExpertSpec:
     """Shape of a mixture of experts."""
 
@@ -54,7 +53,7 @@ class ExpertSpec:
     """Every n-th layer is sparse, the others are dense (Llama-4 Maverick: 2)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class StateSpec:
     """Recurrent state of a linear layer, per sequence.
 
@@ -77,7 +76,7 @@ class StateSpec:
     value_head_dim: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class StoredTensor:
     """One tensor as a checkpoint file stores it."""
 
@@ -87,7 +86,7 @@ class StoredTensor:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ModelSpec:
     """The facts about one causal language model. Every number that was not seen is None, never a guess."""
 

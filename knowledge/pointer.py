@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from knowledge.database import Connection, DatabaseError, read_only
 from knowledge.errors import StoreError
 from knowledge.evidence import PUBLISHED, efficiency_path, evidence_path
 from knowledge.files import write_whole
+from knowledge.values import value
 
 FILE = "current"
 SNAPSHOTS = "snapshots"
@@ -34,7 +35,7 @@ _TRIES = 5
 """Times that a pointer which moved while it was followed is read again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Pointer:
     """Content of the file `current`."""
 

@@ -1,7 +1,7 @@
 """Named questions to the knowledge base, answered with value types or columns; every value goes in as a parameter."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from knowledge.pointer import PACKAGED
 from knowledge.recipes import QuantRecipe
 from knowledge.store import KnowledgeStore
 from knowledge.tasks import TaskSpec
+from knowledge.values import value
 
 _SQL = Path(__file__).parent / "sql"
 
@@ -22,7 +23,7 @@ KEPT_ROWS = 24
 """Rows of one cell that are given one by one: more than any answer quotes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class EvidenceRow:
     """One score of one quantized model on one task, as a source gives it, with the loss that follows."""
 
@@ -58,7 +59,7 @@ class EvidenceRow:
     own: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class EvidenceFilter:
     """What rows to show; None is no limit. Names are canonical names of the catalogues."""
 
@@ -77,7 +78,7 @@ class EvidenceFilter:
     limit: int = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class SourceRow:
     """A source with what it contributes."""
 

@@ -4,17 +4,17 @@ A method finds the values; the number format belongs to the scheme. `bnb-nf4` in
 `nf4`; `knowledge.columns` holds that map for every combination found in evidence.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 from knowledge.errors import UnknownNameError
 from knowledge.schemes import QuantScheme, parse_scheme
+from knowledge.values import value
 
 Calibration = Literal["none", "data", "training"]
 """What a method needs besides the weights: nothing, sample text, or gradient steps on text."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class QuantMethod:
     """One algorithm that turns weights (and activations, KV cache) into codes."""
 
@@ -100,7 +100,7 @@ def find_method(name: str) -> QuantMethod:
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class QuantRecipe:
     """What to do to a model: a scheme, and the method that finds its values."""
 

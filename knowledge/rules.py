@@ -17,7 +17,6 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +25,7 @@ import numpy as np
 from knowledge.errors import RuleError
 from knowledge.home import home as home_folder
 from knowledge.rule_columns import CANDIDATE_COLUMNS, CandidateColumn, create_candidate_table
+from knowledge.values import value
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -50,7 +50,7 @@ COMPILED = "compiled.json"
 """Name of the compiled form in a rulebook folder; `python -m knowledge.rule_build` writes it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Citation:
     """Where a rule comes from."""
 
@@ -62,7 +62,7 @@ class Citation:
     url: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Claim:
     """What a rule claims in numbers, and the query that recomputes it from the evidence.
 
@@ -85,7 +85,7 @@ class Claim:
         return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ClaimResult:
     """A claim recomputed on one part of the evidence; `value` is None where nothing was found."""
 
@@ -94,7 +94,7 @@ class ClaimResult:
     status: Status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RuleCheck:
     """A rule's claim recomputed: on its own sources, and on all others."""
 
@@ -113,7 +113,7 @@ class RuleCheck:
         return self.deciding.status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Rule:
     """One finding of a paper as a rule over candidates."""
 
@@ -148,7 +148,7 @@ class Rule:
         return "caution" if self.contradicted else self.effect
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RuleFinding:
     """What one rule says of one candidate on one task."""
 
@@ -179,7 +179,7 @@ class RuleFinding:
         return entry | ({"contradicted": True} if rule.contradicted else {})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class RuleFindings:
     """Which rules hold for which rows of the candidate relation, by column.
 

@@ -21,12 +21,13 @@ What a name does not state (group, symmetry) is None: unknown, never assumed.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
 from knowledge.errors import InvalidSchemeError
 from knowledge.ggml import GGML_TYPES, GGUF_FILE_TYPES
+from knowledge.values import value
 
 Dtype = Literal["int", "fp", "nf", "mxint", "mxfp", "nvfp", "codebook", "binary", "kquant"]
 Strategy = Literal["tensor", "channel", "group", "block", "token", "cluster", "row"]
@@ -43,7 +44,7 @@ _ACTIVATION_DTYPES = ("fp", "mxint", "mxfp", "nvfp")
 _KV_BLOCK_TYPES = ("q8_0", "q6_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "q8_kv")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class QuantArgs:
     """How one tensor kind is represented; None means not stated.
 
@@ -72,7 +73,7 @@ class QuantArgs:
             raise InvalidSchemeError("a group needs a length of at least 1", given=str(self.group_size), allowed="g16 … g1024")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class QuantScheme:
     """Number formats of weights, activations and KV cache; None = left at 16 bits.
 

@@ -1,14 +1,14 @@
 """The sources of published figures: what they are, under which licence, and what to know before trusting them."""
 
 import csv
-from dataclasses import dataclass
 from functools import lru_cache
 
 from knowledge.errors import UnknownNameError
 from knowledge.evidence import PUBLISHED
+from knowledge.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Source:
     """Where published figures come from."""
 

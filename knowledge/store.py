@@ -15,7 +15,6 @@ beside a writer on one file, hence:
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,9 +24,10 @@ from knowledge.errors import StoreError, UnknownNameError
 from knowledge.home import home
 from knowledge.pointer import PACKAGED, Opened, answer_version, holds, pointed, predictor_path, read_pointer, swap_pointer
 from knowledge.sources import all_sources
+from knowledge.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class StoreInfo:
     """What `doctor` tells about the knowledge base."""
 

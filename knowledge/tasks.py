@@ -1,7 +1,8 @@
 """Tasks: what a score is a score of, its chance level, and how large its noise is."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from knowledge.values import value
 
 TaskType = Literal["basic-nlp", "emergent", "trustworthiness", "dialogue", "long-context", "language-modeling", "code"]
 """The five types of Li et al. 2024, plus language modeling (perplexity) and code."""
@@ -11,7 +12,7 @@ TASK_TYPES: tuple[TaskType, ...] = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class MetricSpec:
     """One metric: its direction, and how a loss follows from it."""
 
@@ -52,7 +53,7 @@ METRICS: dict[str, MetricSpec] = {
 """Every metric that has a meaning here; `csl` is FollowBench's count of levels satisfied in a row, 0 to 5."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class TaskSpec:
     """One task, with what is needed to read its scores."""
 
@@ -81,7 +82,7 @@ class TaskSpec:
     """Mean over other tasks rather than a test of its own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class WeightedTask:
     """One task of a request, with its share of the whole (all shares sum to 1)."""
 

@@ -1,16 +1,17 @@
 """Builds the tensors of one model from its layout: embeddings, attention, FFN, experts and linear layers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from knowledge.models import AttentionSpec, ModelSpec, StateSpec
 from knowledge.tensor_gemma3n import gemma3n_tensors
 from knowledge.tensor_rules import Layout, Tensor
+from knowledge.values import value
 
 Layers = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class _Shape:
     """The facts of one model that every block needs, None filled with what the class defaults to."""
 

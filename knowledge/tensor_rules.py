@@ -5,15 +5,17 @@ classes that ship their own code, from the modeling file of the checkpoint; the 
 Every row is checked by a test that compares the resulting parameter count with a published one where there is one.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
+
+from knowledge.values import value
 
 Kind = Literal["linear", "expert", "router", "embedding", "head", "vector", "other"]
 """`linear`: an nn.Linear of a layer; `expert`: one of a routed expert; `router`: scores the experts; `head`: lm_head;
 `vector`: norms and biases; `other`: tables and small matrices that no format quantizes (positions, convolutions, A)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Tensor:
     """Equal tensors of one role, one in each of `layers` (`each` of them where there are experts)."""
 
@@ -42,7 +44,7 @@ class Tensor:
         return self.rows * self.cols * self.count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Layout:
     """The parts of one architecture, as far as a config.json does not say them."""
 

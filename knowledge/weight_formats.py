@@ -6,15 +6,15 @@ leaves open is what the format's own tool does by default.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from knowledge.schemes import UNQUANTIZED_BITS, QuantArgs, QuantScheme
+from knowledge.values import value
 
 LinearBytes = tuple[int, int]
 """Bytes of the codes, bytes of scales, zero points and indices."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Container:
     """One checkpoint format: how it stores a matrix, and which matrices it takes."""
 

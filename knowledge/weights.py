@@ -1,6 +1,6 @@
 """Bytes of a checkpoint's weights, tensor by tensor: what is packed, what stays at 16 bits, what stands beside the codes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from knowledge.errors import InvalidModelError, UnknownNameError
@@ -8,12 +8,13 @@ from knowledge.gguf_mix import TODAY, GgufOptions, gguf_bytes
 from knowledge.models import ModelSpec
 from knowledge.schemes import QuantArgs, QuantScheme
 from knowledge.tensors import Tensor, missing_facts, tensors
+from knowledge.values import value
 from knowledge.weight_formats import CONTAINERS, Container, default_format
 
 _UNQUANTIZED_TYPES = ("f32", "f16", "bf16")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class WeightBytes:
     """Bytes of the weights of one model in one format. `total = quantized + overhead + kept16`."""
 

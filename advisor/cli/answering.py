@@ -63,6 +63,9 @@ def _use_one_thread() -> None:
 
 
 def _answer_one(request: Any, *, as_json: bool, markdown: bool) -> int:
+    from advisor.kept_store import open_ahead
+
+    open_ahead(request.exclude_licences)
     from advisor.recommendation import advise
 
     _write(advise(request), as_json=as_json, markdown=markdown)

@@ -7,6 +7,7 @@ from typing import Any
 
 from advisor.answer import SCHEMA_VERSION, Rejection, to_json
 from knowledge.errors import NoAnswerError, QAdvisorError
+from knowledge.values import field_names
 
 WIDTH = 80
 _DEBUG_HINT = "run again with --debug for the traceback"
@@ -62,7 +63,7 @@ def _error_fields(error: Exception) -> dict[str, Any]:
 
 def _rejection(item: object) -> object:
     if isinstance(item, Rejection):
-        return {name: getattr(item, name) for name in item.__slots__}
+        return {name: getattr(item, name) for name in field_names(item)}
     return str(item)
 
 

@@ -7,6 +7,7 @@ import typer
 from advisor.cli import options, output
 from advisor.cli.groups import new_app
 from knowledge.errors import InvalidRequestError
+from knowledge.values import field_names
 
 app = new_app()
 
@@ -95,7 +96,7 @@ def _show_rows(store: Any, wanted: Any, *, json: bool) -> None:
 
     rows = browse_evidence(store, wanted)
     if json:
-        fields = [{name: getattr(row, name) for name in row.__slots__} for row in rows]
+        fields = [{name: getattr(row, name) for name in field_names(row)} for row in rows]
         output.write_json(output.versioned(knowledge_version=store.version, evidence=fields))
         return
     cells = ((row.model, _recipe(row), row.task, row.score, row.baseline, _loss(row), row.source) for row in rows)
@@ -121,7 +122,7 @@ def _show_sources(store: Any, *, json: bool) -> None:
 
     rows = source_rows(store)
     if json:
-        fields = [{name: getattr(row, name) for name in row.__slots__} for row in rows]
+        fields = [{name: getattr(row, name) for name in field_names(row)} for row in rows]
         output.write_json(output.versioned(knowledge_version=store.version, sources=fields))
         return
     cells = ((row.id, row.n_accuracy, row.n_learnable, row.licence, row.title) for row in rows)
