@@ -55,6 +55,12 @@ CalibrationText = Annotated[
     Path | None, typer.Option("--calibration-text", metavar="FILE", help="Text that GPTQ and the like see.")
 ]
 CalibrationSamples = Annotated[int, typer.Option("--calibration-samples", metavar="N", min=1, help="Windows of that text.")]
+JudgeUrl = Annotated[
+    str | None, typer.Option("--judge-url", metavar="URL", help="OpenAI-compatible endpoint that grades mt_bench, followbench.")
+]
+JudgeModel = Annotated[
+    str | None, typer.Option("--judge-model", metavar="NAME", help="Grading model; its key is read from QADVISOR_JUDGE_KEY.")
+]
 Protocol = Annotated[str, typer.Option("--protocol", metavar="NAME", help="Conventions: default, or li2024 (the study's).")]
 CheckData = Annotated[
     bool, typer.Option("--check-data", help="Look whether the tasks' data are here; leave out those without.")
@@ -165,6 +171,8 @@ def _request(
     task_dir: TaskDir = None,
     calibration_text: CalibrationText = None,
     calibration_samples: CalibrationSamples = 128,
+    judge_url: JudgeUrl = None,
+    judge_model: JudgeModel = None,
     protocol: Protocol = "default",
 ) -> "SweepRequest":
     """What is asked for. The parameters are the options that `--plan` stands for."""
@@ -187,6 +195,8 @@ def _request(
         task_dir=task_dir,
         calibration_text=calibration_text,
         calibration_samples=calibration_samples,
+        judge_url=judge_url,
+        judge_model=judge_model,
         device=device,
         dtype=dtype,
         seed=seed,

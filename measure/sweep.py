@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from knowledge.recipes import parse_recipe
+from measure.judge import Judge
 from measure.models import locate_model
 from measure.outputs import Folder, Place
 from measure.plan import CalibrationRequest, Plan, Settings, make_plan
 from measure.presets import expand_recipes, find_protocol
-from measure.tasks import SUITES, TaskOptions, find_missing_data, plan_tasks
+from measure.tasks import SUITES, TaskOptions, find_missing_data, find_unjudged, plan_tasks
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict
@@ -62,6 +63,18 @@ class SweepRequest:
     dtype: str = "float32"
     seed: int = 0
     batch_size: int = 8
+    judge_url: str | None = None
+    judge_model: str | None = None
+
+    def judge(self) -> Judge | None:
+        """The model that grades open answers, if one is named.
+
+        Raises:
+            InvalidRequestError: an address without a name, a name without an address, or no address.
+        """
+        if self.judge_url is None and self.judge_model is None:
+            return None
+        return Judge(url=self.judge_url or "", model=self.judge_model or "")
 
     def settings(self, *, trust_remote_code: bool = False) -> Settings:
         """What all cells share.
@@ -100,10 +113,11 @@ class SweepRequest:
             text=self.text,
             task_dir=self.task_dir,
             batch=self.batch_size,
+            judge=self.judge(),
             online=run.online,
         )
         tasks = plan_tasks(self.tasks, options)
-        missing = find_missing_data(tasks) if run.check_data else {}
+        missing = find_unjudged(tasks) | (find_missing_data(tasks) if run.check_data else {})
         recipes = [(parse_recipe(request.recipe), find_protocol(request.protocol)) for request in self.recipes]
         sources = [locate_model(model, online=run.online) for model in self.models]
         return [

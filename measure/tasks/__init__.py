@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from knowledge.errors import MissingDependencyError, UnknownNameError
 from knowledge.measurements import Measurement, Scalar
 from measure.errors import TaskDataError
+from measure.judge import Judge
 from measure.text import Text, load_text
 
 if TYPE_CHECKING:
@@ -23,8 +24,13 @@ KINDS: dict[str, str] = {
     "arithmetic-choice": "measure.tasks.harness:HarnessScorer",
     "harness": "measure.tasks.harness:HarnessScorer",
     "speed": "measure.latency:SpeedScorer",
+    "mt_bench": "measure.tasks.judged:ConversationScorer",
+    "followbench": "measure.tasks.judged:ConstraintScorer",
 }
 """Kind -> "module:class". A task that is none of these names is a task of lm-evaluation-harness."""
+
+JUDGED = ("mt_bench", "followbench")
+"""Kinds whose answers a judge grades; their questions are JSON lines in the folder of own tasks."""
 
 SUITES: dict[str, tuple[str, ...]] = {
     "quick": ("perplexity", "kl-divergence", "retrieval", "arithmetic-choice"),
@@ -33,19 +39,23 @@ SUITES: dict[str, tuple[str, ...]] = {
     "li2024": (
         "lambada_openai", "mmlu", "ceval-valid", "bigbench_strategyqa_multiple_choice", "gsm8k", "arc_challenge", "arc_easy",
         "hellaswag", "ethics_cm", "ethics_justice", "ethics_deontology", "ethics_virtue", "truthfulqa_mc1", "truthfulqa_mc2",
-        "retrieval",
+        "adv_sst2", "adv_qqp", "adv_mnli", "adv_mnli_mm", "adv_qnli", "adv_rte", "mt_bench", "retrieval",
     ),
-    "jin2024": ("mmlu", "ceval-valid", "cnn_dailymail", "xsum", "gsm8k", "truthfulqa_mc1", "bbq", "perplexity", "speed"),
+    "jin2024": (
+        "mmlu", "ceval-valid", "cnn_dailymail_abisee", "xsum", "gsm8k", "snli", "followbench", "truthfulqa_mc1", "bbq",
+        "perplexity", "speed",
+    ),
 }  # fmt: skip
-"""Suite -> tasks. All of `quick`, `text` and `efficiency` run without a network."""
+"""Suite -> tasks. All of `quick`, `text` and `efficiency` run without a network. XSum needs the package unitxt, the
+summaries need rouge_score and bert_score."""
 
 SUITE_GAPS: dict[str, str] = {
-    "li2024": "AdvGLUE and multi-document QA (no task of that name in the harness), MT-bench (needs a judge)",
-    "jin2024": "FLORES-200 and SNLI (no task of that name in the harness), FollowBench (needs a judge)",
+    "li2024": "multi-document QA (LITM), which no task of the harness is; its nearest is longbench_hotpotqa",
+    "jin2024": "FLORES-200 between English and Chinese, whose data are gated and which no task of the harness is",
 }
 """What a study tested beyond the suite named after it."""
 
-_VERSIONS = {"perplexity": 1, "kl-divergence": 1, "retrieval": 1, "arithmetic-choice": 1, "harness": 1, "speed": 1}
+_VERSIONS = dict.fromkeys(KINDS, 1)
 """Raised when the way of scoring changes, so that old and new numbers are not compared."""
 
 
@@ -64,6 +74,8 @@ class TaskOptions:
     """Folder with own lm-evaluation-harness tasks (YAML and JSONL)."""
     batch: int | None = None
     """Sequences at once, where that decides the result (speed)."""
+    judge: Judge | None = None
+    """The model that grades open answers; none is asked unless the user names one."""
     online: bool = False
     """Whether data sets may be fetched."""
 
@@ -85,6 +97,8 @@ class TaskPlan:
         chosen: dict[str, Scalar] = {"limit": self.options.limit, "context": self.options.context, "shots": self.options.shots}
         if self.kind == "speed":
             chosen["batch"] = self.options.batch
+        if self.kind in JUDGED and self.options.judge is not None:
+            chosen["judge"] = self.options.judge.model
         return {name: value for name, value in chosen.items() if value is not None}
 
     @property
@@ -158,8 +172,23 @@ def _plan_task(name: str, options: TaskOptions) -> TaskPlan:
     if kind in ("perplexity", "kl-divergence"):
         text = load_text(options.text, part="score")
         return TaskPlan(name=name, kind=kind, options=options, data_hash=text.sha256, text=text)
-    data_hash = folder_hash(options.task_dir) if kind == "harness" and options.task_dir else None
+    data_hash = folder_hash(options.task_dir) if kind in ("harness", *JUDGED) and options.task_dir else None
     return TaskPlan(name=name, kind=kind, options=options, data_hash=data_hash)
+
+
+def find_unjudged(tasks: Sequence[TaskPlan]) -> dict[str, str]:
+    """Judged tasks that cannot run, with the reason: no judge is named, or the questions are not here."""
+    from measure.tasks.questions import data_file
+
+    missing = {}
+    for task in tasks:
+        if task.kind in JUDGED:
+            file = data_file(task)
+            if task.options.judge is None:
+                missing[task.name] = "needs a judge: --judge-url and --judge-model"
+            elif file is None or not file.is_file():
+                missing[task.name] = f"needs {task.name}.jsonl in --task-dir"
+    return missing
 
 
 def find_missing_data(tasks: Sequence[TaskPlan]) -> dict[str, str]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _DEFAULT_ITEMS = 50
 
+DEFINITIONS = Path(__file__).parent / "definitions"
+"""Tasks of the studies that the harness does not have, in its own form."""
+
 
 class HarnessScorer:
     """Runs one task or group of the harness on the model in memory, and reads per-sample results out of it."""
@@ -49,9 +52,11 @@ class HarnessScorer:
                 own = write_arithmetic(Path(folder), items=self.task.options.limit or _DEFAULT_ITEMS, seed=self.seed)
             if own is not None and not own.is_dir():
                 raise TaskDataError(f"no task folder {own}", given=str(own))
-            manager = TaskManager(include_path=str(own) if own else None, include_defaults=False)
+            overlay = own and read_locally(name, own, Path(folder) / "local")
+            folders = [str(place) for place in (DEFINITIONS, own, overlay) if place]
+            manager = TaskManager(include_path=folders, include_defaults=False)
             if name not in manager.all_tasks:
-                manager = TaskManager(include_path=str(own) if own else None, include_defaults=True)
+                manager = TaskManager(include_path=folders, include_defaults=True)
             if name not in manager.all_tasks:
                 raise TaskDataError(
                     f"unknown task {name!r}", given=name, hint="`lm-eval ls tasks` lists them; --task-dir adds your own"
@@ -67,6 +72,11 @@ class HarnessScorer:
     def _load(self, manager: Any, name: str) -> Any:
         try:
             return manager.load([name])
+        except ImportError as error:
+            raise TaskDataError(
+                f"{name} needs a package that is not installed: {error.name or error}", given=name,
+                hint=f"pip install {error.name}" if error.name else "see the harness's README of this task",
+            ) from error  # fmt: skip
         except (OSError, ConnectionError, ValueError, RuntimeError) as error:
             text = " ".join(str(error).split())[:200]
             raise TaskDataError(
@@ -130,6 +140,20 @@ class HarnessScorer:
             limit=self.task.options.limit,
             context=self.task.options.context,
         )
+
+
+def read_locally(name: str, own: Path, folder: Path) -> Path | None:
+    """A definition of ours that reads its documents from `NAME.jsonl` in `own`, in `folder`; None where that is not there."""
+    documents = (own / f"{name}.jsonl").resolve()
+    if not documents.is_file() or not (DEFINITIONS / f"{name}.yaml").is_file():
+        return None
+    definition = {
+        "include": str(DEFINITIONS / f"{name}.yaml"), "task": name, "dataset_path": "json", "dataset_name": None,
+        "dataset_kwargs": {"data_files": {split: str(documents) for split in ("test", "validation")}},
+    }  # fmt: skip
+    folder.mkdir()
+    (folder / f"{name}.yaml").write_text(json.dumps(definition), encoding="utf-8")  # JSON is YAML
+    return folder
 
 
 @contextmanager

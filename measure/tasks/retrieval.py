@@ -52,7 +52,9 @@ class Question:
 
 
 class RetrievalScorer:
-    """Share of questions whose every answer token is the likeliest one, by context length, and the answer's likelihood.
+    """Share of questions whose every answer token is the likeliest one, and the answer's likelihood.
+
+    Shares are also given by context length and by the third of the prompt in which the needle stands.
 
     The answer is scored in one forward behind its prompt. That equals greedy decoding, token by token, with a quantized
     cache too. Lengths double from 128 tokens to the context; needles stand evenly spread over the lines.
@@ -90,6 +92,9 @@ class RetrievalScorer:
         for length in sorted(set(contexts)):
             chosen = [value for value, context in zip(correct, contexts, strict=True) if context == length]
             measurements.append(_accuracy(f"exact_match@{length}", chosen, column=None))
+        for place in ("start", "middle", "end"):
+            chosen = [value for value, q in zip(correct, self._questions, strict=True) if _place(q.position) == place]
+            measurements += [_accuracy(f"exact_match@{place}", chosen, column=None)] if chosen else []
         measurements.append(
             Measurement(
                 metric="answer_nll", value=weighted_mean(losses), stderr=standard_error(losses), n=len(losses),
@@ -170,6 +175,11 @@ def _answer(loaded: "LoadedModel", question: Question) -> tuple[float, float]:
     _, result = next(iter(in_batches(loaded, ids, judge)))
     right, loss = result[0].tolist()
     return right, loss
+
+
+def _place(position: float) -> str:
+    """Third of the prompt in which the wanted line stands."""
+    return ("start", "middle", "end")[min(2, int(position * 3))]
 
 
 def _accuracy(metric: str, values: list[float], column: str | None = "exact_match") -> Measurement:

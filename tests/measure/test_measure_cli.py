@@ -142,4 +142,4 @@ def test_tasks_without_data_are_left_out_when_asked(model_folder, tmp_path):
 def test_plans_of_studies_say_what_they_leave_out(model_folder, tmp_path, suite):
     text = call("plan", "--model", model_folder("llama"), "--recipes", "nf4", "--suite", suite, "--output", tmp_path)
     assert f"suite {suite} leaves out:" in text
-    assert "needs a judge" in text
+    assert "needs a judge" in " ".join(text.split())
