@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from knowledge.documents import load_document, text_of
 from knowledge.errors import DataError
-from knowledge.intake.documents import load_document, text_of
 
 ORIGIN_FILE = "qadvisor.json"
 """File in which `qadvisor apply` says what it made, and of what."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from knowledge.documents import load_document
 from knowledge.errors import DataError, InvalidRequestError
 from knowledge.intake.comparing import read_runs
-from knowledge.intake.documents import load_document
 from knowledge.intake.entry import Entry, SpeedEntry, batch_rows, published_hashes, published_speed_hashes, speed_rows
 from knowledge.intake.files import NO_NAMES, FoundFile, find_files
 from knowledge.intake.harness import HarnessRun, read_harness

@@ -16,8 +16,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from knowledge.documents import number_of, object_of, text_of
 from knowledge.errors import DataError
-from knowledge.intake.documents import number_of, object_of, text_of
 from knowledge.measurements import ComparabilityKey
 
 _NOT_METRICS = ("alias", "name", "sample_len", "sample_count", "samples")

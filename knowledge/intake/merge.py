@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from knowledge.catalogue import match_model
 from knowledge.columns import columns_of
 from knowledge.database import DatabaseError, read_parquet
+from knowledge.documents import number_of, text_of
 from knowledge.errors import DataError, QAdvisorError
-from knowledge.intake.documents import number_of, text_of
 from knowledge.intake.entry import LICENCE, OWN, Entry, SpeedEntry
 from knowledge.intake.result import Quarantined
 from knowledge.intake.tables import MAX_ROWS

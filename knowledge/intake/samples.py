@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from knowledge.intake.documents import number_of, object_of
+from knowledge.documents import number_of, object_of
 from knowledge.intake.harness import HarnessRun, Score
 from knowledge.intake.pairs import se_of_difference
 
