@@ -11,11 +11,11 @@ from advisor.answer import EvidenceRow, Option, option_dict, round_floats, slots
 from advisor.candidates import matches
 from advisor.drivers import Driver, drivers_of
 from advisor.kept_store import kept_store
+from advisor.predictor import load_predictor
 from advisor.recommendation import (
     allowed_candidates,
     describe,
     model_summary,
-    packaged_predictor,
     request_summary,
     study_request,
 )
@@ -106,7 +106,7 @@ def _explanation(study: Study, store: KnowledgeStore, index: int) -> Explanation
         position=position,
         n_allowed=int(allowed.sum()),
         best=_name(study, best) if best is not None else "",
-        drivers=drivers_of(study, index, packaged_predictor()),
+        drivers=drivers_of(study, index, load_predictor(store.predictor)),
         nearest=_nearest(study, store, index),
     )
 

@@ -26,6 +26,9 @@ Floats = npt.NDArray[np.float64]
 _SHOWN_ROWS = 12
 """Evidence rows quoted for one recipe and task; the count of all is told."""
 
+_SAME_CONTEXT = 1.0
+"""Doublings of the context within which the user's own figures are taken as measured under the conditions asked for."""
+
 
 @value
 class TaskLosses:
@@ -123,7 +126,10 @@ def _rows_of(found: Columns, task: str, context: int) -> Columns:
     for i in keep:
         nearest[keys[i]] = min(nearest[keys[i]], gaps[i])
     chosen = np.array([i for i in keep if gaps[i] == nearest[keys[i]]], dtype=np.int64)
-    return {name: values[chosen] for name, values in found.items()}
+    rows = {name: values[chosen] for name, values in found.items()}
+    # Measured by the user, but with another context, a figure counts like one from elsewhere.
+    near = np.array([gaps[i] <= _SAME_CONTEXT for i in chosen], dtype=bool)
+    return rows | {"own": rows["own"].astype(bool) & near}
 
 
 def _context_gap(measured: Any, asked: int) -> float:
@@ -143,7 +149,8 @@ def _cells_by_recipe(rows: Columns, table: RecipeTable, *, floor: float, share: 
         members = tuple(i for i in by_kind.get(kind, ()) if _same_layout(scheme, schemes[i]))
         if members and members not in merged:
             counts = rows["count"][list(members)].astype(np.int64)
-            columns = {name: np.repeat(rows[name][list(members)], counts) for name in ("source", "loss", "loss_se")}
+            fields = ("source", "loss", "loss_se", "own")
+            columns = {name: np.repeat(rows[name][list(members)], counts) for name in fields}
             merged[members] = make_cell(columns, members, floor=floor, share=share)
         result[number] = merged.get(members)
     return result

@@ -3,8 +3,12 @@
 A row of evidence carries two errors: that of its test items (`loss_se`) and that of its source (harness, prompt, calibration
 data), which rows of one source share. So the rows of a source are averaged first, then the sources are weighted by
 1 / (item variance + source variance), and the result is weighted against the prediction, whose variance is that of its
-interval. The prediction has seen the same rows when it was fitted; its interval comes from folds that left the whole
-family out, so its variance is that of a prediction without them.
+interval. What is wanted is the loss under the user's conditions. The user's own figures were measured under them and have no
+source variance; so for equal items they weigh more than any published figure. Several runs are averaged by inverse variance,
+but leave the error of one, because runs of one test answer the same items.
+
+The prediction has seen the same rows when it was fitted; its interval comes from folds that left the whole family out, so
+its variance is that of a prediction without them.
 
 A recipe that quantizes weights and KV cache is seldom measured as such, its two parts often are. What evidence says of a
 part beyond its prediction is carried over, on the assumption that the two losses add up.
@@ -23,6 +27,10 @@ Floats = npt.NDArray[np.float64]
 
 Z90 = 1.6448536269514722
 """Half-width of a central 90 % interval of the standard normal."""
+
+
+LEAST_OWN_SE = 0.003
+"""Standard error that the user's own figures have at least: what batching and rounding alone make of a score."""
 
 
 def expected_loss(point: Floats, lower: Floats, upper: Floats) -> Floats:
@@ -76,25 +84,36 @@ def make_cell(columns: Mapping[str, npt.NDArray[np.generic]], rows: tuple[int, .
     """The evidence of one recipe, model and task as one estimate.
 
     Args:
-        columns: `source`, `loss` and `loss_se` of each score.
+        columns: `source`, `loss`, `loss_se` and `own` (measured by the user, under the conditions asked for) of each score.
         rows: where their rows stand in the evidence.
         floor: see `source_deviation`.
         share: see `source_deviation`.
     """
-    by_source: dict[str, list[int]] = defaultdict(list)
-    for index, source in enumerate(columns["source"]):
-        by_source[str(source)].append(index)
+    by_source: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for index, (source, own) in enumerate(zip(columns["source"], columns["own"], strict=True)):
+        by_source["" if own else str(source), bool(own)].append(index)
     loss, error = columns["loss"].astype(float), columns["loss_se"].astype(float)
     error = np.where(np.isnan(error), UNKNOWN_ITEM_SE, error)
     means, precisions = [], []
-    for members in by_source.values():
-        mean = float(np.mean(loss[members]))
-        item_variance = float(np.mean(error[members] ** 2)) / len(members)
+    for (_, own), members in by_source.items():
+        if own:
+            mean, variance = _own_estimate(loss[members], error[members])
+        else:
+            mean = float(np.mean(loss[members]))
+            item_variance = float(np.mean(error[members] ** 2)) / len(members)
+            variance = item_variance + source_deviation(mean, floor=floor, share=share) ** 2
         means.append(mean)
-        precisions.append(1.0 / (item_variance + source_deviation(mean, floor=floor, share=share) ** 2))
+        precisions.append(1.0 / variance)
     total = sum(precisions)
     mean = sum(value * precision for value, precision in zip(means, precisions, strict=True)) / total
     return Cell(mean=mean, variance=1.0 / total, rows=rows, n=len(loss))
+
+
+def _own_estimate(loss: Floats, error: Floats) -> tuple[float, float]:
+    """Mean and variance of the user's figures of one cell: the surer count more, and their errors go together."""
+    error = np.maximum(error, LEAST_OWN_SE)
+    total = float(np.sum(error**-2.0))
+    return float(np.sum(loss / error**2)) / total, (float(np.sum(1 / error)) / total) ** 2
 
 
 def pool(

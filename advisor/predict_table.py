@@ -47,7 +47,7 @@ _RANGES = {
 _NEEDED = ("model", "params_b", "task", "task_type")
 
 _EVIDENCE = """
-SELECT model, method, scheme, task, context, source, loss, loss_se
+SELECT model, method, scheme, task, context, source, loss, loss_se, own
 FROM evidence
 WHERE learnable AND list_contains($models, model) AND list_contains($tasks, task)
 ORDER BY evidence_id
@@ -101,8 +101,9 @@ def predict_rows(
         return []
     completed = [_complete(row, number) for number, row in enumerate(rows, start=1)]
     columns = {name: [row.get(name) for row in completed] for name in (*_RECIPE, "method", *_MODEL, *_TASK)}
-    forecast = (predictor or load_predictor()).predict(columns)
-    whole = _evidence_cells(completed, home)
+    with open_store(home) as store:
+        forecast = (predictor or load_predictor(store.predictor)).predict(columns)
+        whole = _evidence_cells(completed, store)
     pooled = pool(forecast.point, forecast.lower, forecast.upper, whole=whole, siblings=[()] * len(rows))
     return [_added(forecast, pooled.point, pooled.lower, pooled.upper, pooled.evidence_weight, i) for i in range(len(rows))]
 
@@ -215,14 +216,13 @@ def _number(value: object, name: str, row: int, *, least: float, most: float) ->
     return found
 
 
-def _evidence_cells(rows: Sequence[Mapping[str, object]], home: Path | None) -> list[Cell | None]:
+def _evidence_cells(rows: Sequence[Mapping[str, object]], store: KnowledgeStore) -> list[Cell | None]:
     """For each row the evidence for its very cell, or None."""
     keys = [
         _cell_key(row.get("model"), row.get("method"), row.get("scheme"), row.get("task"), row.get("context")) for row in rows
     ]
     models, tasks = sorted({str(key[0]) for key in keys}), sorted({str(key[3]) for key in keys})
-    with open_store(home) as store:
-        found = _query(store, models, tasks)
+    found = _query(store, models, tasks)
     if not len(found["loss"]):
         return [None] * len(rows)
     fields = ("model", "method", "scheme", "task", "context")
@@ -233,7 +233,7 @@ def _evidence_cells(rows: Sequence[Mapping[str, object]], home: Path | None) -> 
     cells: dict[tuple[object, ...], Cell] = {}
     for key in {*keys} & {*by_key}:
         members = by_key[key]
-        columns = {name: found[name][members] for name in ("source", "loss", "loss_se")}
+        columns = {name: found[name][members] for name in ("source", "loss", "loss_se", "own")}
         cells[key] = make_cell(columns, tuple(members), floor=noise.floor, share=noise.share)
     return [cells.get(key) for key in keys]
 

@@ -58,7 +58,7 @@ def study_request(
     Args:
         request: what is asked.
         store: the open knowledge base.
-        predictor: what forecasts losses; default: that of the packaged knowledge.
+        predictor: what forecasts losses; default: the predictor of the store's version.
         home: folder of the user's state.
 
     Raises:
@@ -69,16 +69,10 @@ def study_request(
             METRICS[item.task.metric].loss == "relative" and item.task.chance is None
         ):
             raise no_chance_level(item.task.name)
-    study = make_study(request, store, predictor or packaged_predictor(), _rules(home), home=home)
+    study = make_study(request, store, predictor or load_predictor(store.predictor), _rules(home), home=home)
     if not study.candidates:
         raise nothing_runs(study)
     return study
-
-
-@lru_cache(maxsize=1)
-def packaged_predictor() -> Predictor:
-    """The fitted predictor that comes with the package; read once."""
-    return load_predictor()
 
 
 @lru_cache(maxsize=4)

@@ -73,7 +73,7 @@ def load_training_set(*, home: Path | None = None, own: bool = False) -> Trainin
     """
     with open_store(home) as store:
         found = store.columns(_ROWS, {"own": own})
-    return make_training_set({name: _plain(values) for name, values in found.items()})
+    return make_training_set({name: plain(values) for name, values in found.items()})
 
 
 def make_training_set(columns: Mapping[str, NDArray[np.generic]]) -> TrainingSet:
@@ -158,7 +158,7 @@ def folds_of_cells(n: int) -> Ints:
     return np.random.default_rng(SEED).integers(0, CELL_FOLDS, n).astype(np.intp)
 
 
-def _plain(values: NDArray[np.generic]) -> NDArray[np.generic]:
+def plain(values: NDArray[np.generic]) -> NDArray[np.generic]:
     """Text as objects with nothing as "", everything else as floats with nothing as NaN."""
     if values.dtype.kind in "fiub":
         return values.astype(np.float64)

@@ -5,7 +5,8 @@ import pytest
 from advisor import explain, recommend
 from advisor.drivers import drivers_of
 from advisor.kept_store import kept_store
-from advisor.recommendation import packaged_predictor, study_request
+from advisor.predictor import load_predictor
+from advisor.recommendation import study_request
 from advisor.request import make_request
 from knowledge.errors import InvalidSchemeError, UnknownNameError
 
@@ -56,7 +57,7 @@ def test_all_drivers_together_are_the_predicted_loss() -> None:
     with kept_store(None, ()) as store:
         study = study_request(request, store)
     index = next(i for i, candidate in enumerate(study.candidates) if candidate.scheme_name == "gguf:q3_k_s")
-    drivers = drivers_of(study, index, packaged_predictor(), count=99)
+    drivers = drivers_of(study, index, load_predictor(), count=99)
     predicted = sum(losses.weight * losses.point[index] for losses in study.losses)
     assert sum(driver.effect for driver in drivers) == pytest.approx(predicted, abs=8 * 0.0005)
 

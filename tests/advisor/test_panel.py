@@ -8,7 +8,8 @@ from own_evidence import make_store, own_row
 
 from advisor.panel import Version, choice_of, panel_changes
 from advisor.panel_requests import panel_requests
-from advisor.recommendation import packaged_predictor, study_request
+from advisor.predictor import load_predictor
+from advisor.recommendation import study_request
 from advisor.request import make_request
 from knowledge.catalogue import find_model
 from knowledge.task_catalogue import resolve_tasks
@@ -21,7 +22,7 @@ def ask(model="llama-2-7b", task="mmlu", memory="9GB", **fields):
 @pytest.fixture(scope="module")
 def published():
     with make_store() as store:
-        yield Version(store=store, predictor=packaged_predictor())
+        yield Version(store=store, predictor=load_predictor())
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def chosen(published):
 
 
 def after(*rows):
-    return Version(store=make_store(*rows), predictor=packaged_predictor())
+    return Version(store=make_store(*rows), predictor=load_predictor())
 
 
 def measured(choice, loss, **changes):
@@ -78,7 +79,7 @@ def test_a_prediction_that_is_confirmed_becomes_direct(published, chosen) -> Non
 
 
 def test_another_predictor_is_named_as_the_cause(published, chosen) -> None:
-    predictor = packaged_predictor()
+    predictor = load_predictor()
     harsher = {name: values + 2.0 * name.startswith("w0:one:") for name, values in predictor.law.tables.items()}
     other = replace(predictor, law=replace(predictor.law, tables=harsher))
     (change,) = panel_changes(published, Version(store=published.store, predictor=other), requests=[ask()])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.pool import UNKNOWN_ITEM_SE, Z90, Cell, expected_loss, make_cell, pool, source_deviation
+from advisor.pool import LEAST_OWN_SE, UNKNOWN_ITEM_SE, Z90, Cell, expected_loss, make_cell, pool, source_deviation
 
 NO_SIBLINGS = [(), (), ()]
 
@@ -72,6 +72,7 @@ def test_rows_of_one_source_share_its_error() -> None:
         "source": np.array(["x", "x", "y"], dtype=object),
         "loss": np.array([0.0, 0.2, 0.3]),
         "loss_se": np.array([0.02, 0.02, 0.02]),
+        "own": np.zeros(3, dtype=bool),
     }
     found = make_cell(columns, (4, 5, 9), floor=0.1, share=0.0)
     precision_x, precision_y = 1 / (0.02**2 / 2 + 0.01), 1 / (0.02**2 + 0.01)
@@ -85,8 +86,51 @@ def test_unknown_item_noise_is_not_taken_for_none() -> None:
         "source": np.array(["x"], dtype=object),
         "loss": np.array([0.1]),
         "loss_se": np.array([math.nan]),
+        "own": np.zeros(1, dtype=bool),
     }
     assert make_cell(columns, (0,), floor=0.0, share=0.0).variance == pytest.approx(UNKNOWN_ITEM_SE**2)
+
+
+def rows(losses, errors, own, sources=None):
+    sources = sources or [f"s{i}" for i in range(len(losses))]
+    return {
+        "source": np.array(sources, dtype=object), "loss": np.array(losses), "loss_se": np.array(errors),
+        "own": np.array(own, dtype=bool),
+    }  # fmt: skip
+
+
+LOSSES, ERRORS = st.floats(-0.3, 1.2), st.floats(0.0, 0.2)
+NOISE = {"floor": 0.01, "share": 0.3}
+
+
+@given(LOSSES, LOSSES, ERRORS)
+def test_own_figures_weigh_more_than_published_ones_of_equal_items(mine: float, theirs: float, error: float) -> None:
+    found = make_cell(rows([mine, theirs], [error, error], [True, False]), (0, 1), **NOISE)
+    assert abs(found.mean - mine) <= abs(found.mean - theirs) + 1e-12
+
+
+@given(LOSSES, ERRORS, st.booleans())
+def test_an_own_figure_is_surer_than_the_same_figure_from_elsewhere(loss: float, error: float, exact: bool) -> None:
+    error = 0.0 if exact else error
+    own, published = (make_cell(rows([loss], [error], [mine]), (0,), **NOISE) for mine in (True, False))
+    assert own.mean == pytest.approx(published.mean, abs=1e-12)
+    assert 0 < own.variance < published.variance
+
+
+@given(st.lists(st.tuples(LOSSES, ERRORS), min_size=1, max_size=6), st.integers(1, 5))
+def test_the_same_test_run_again_makes_own_figures_no_surer(figures: list[tuple[float, float]], times: int) -> None:
+    losses, errors = (list(column) for column in zip(*figures, strict=True))
+    once = make_cell(rows(losses, errors, [True] * len(losses)), (0,), **NOISE)
+    again = make_cell(rows(losses * times, errors * times, [True] * len(losses) * times), (0,), **NOISE)
+    assert again.mean == pytest.approx(once.mean, abs=1e-9)
+    assert again.variance == pytest.approx(once.variance, rel=1e-9)
+    assert once.variance >= min(max(error, LEAST_OWN_SE) for error in errors) ** 2 * (1 - 1e-9)
+
+
+def test_own_figures_of_two_programs_are_one_source() -> None:
+    both = make_cell(rows([0.1, 0.2], [0.01, 0.01], [True, True], ["own:measure", "own:lm-eval"]), (0, 1), **NOISE)
+    assert both.mean == pytest.approx(0.15)
+    assert both.variance == pytest.approx(0.01**2)
 
 
 def test_source_deviation_grows_with_the_loss() -> None:

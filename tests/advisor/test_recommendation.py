@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from advisor import recommend
+from advisor.predictor import load_predictor
 from advisor.rank import BROKEN_LOSS
-from advisor.recommendation import allowed_candidates, packaged_predictor, study_request
+from advisor.recommendation import allowed_candidates, study_request
 from advisor.request import make_request
 from advisor.study import Study, make_study
 from knowledge.errors import InvalidRequestError, NoAnswerError, UnknownNameError
@@ -83,7 +84,7 @@ def test_without_the_rules_on_retrieval_the_answer_is_another(store: KnowledgeSt
             request = make_request({"model": model, "task": "long-context", "mem": f"{budget}GB"})
             names = []
             for rules in (every, fewer):
-                study = make_study(request, store, packaged_predictor(), rules)
+                study = make_study(request, store, load_predictor(), rules)
                 names.append(study.candidates[first(study)].scheme_name)
             if names[0] != names[1]:
                 changed.append((model, budget, *names))
