@@ -67,14 +67,16 @@ def sums(rng: random.Random) -> Passage:
     return pieces
 
 
-def look_up(rng: random.Random, *, lines: int) -> Passage:
-    """A record of lines as the task `retrieval` writes it, and questions on some of them."""
+def look_up(rng: random.Random, *, lines: int, questions: int) -> Passage:
+    """A record of lines as the task `retrieval` writes it, and questions on them, each line asked in turn."""
     names = list(dict.fromkeys(f"{rng.choice(WORDS)}-{rng.choice(WORDS)}-{rng.randrange(100)}" for _ in range(lines)))
     values = {name: rng.randrange(10_000, 100_000) for name in names}
-    asked = rng.sample(names, max(1, min(len(names), lines // 2 + 1)))
     head = HEAD if rng.random() < 0.7 else ""
     pieces: Passage = [(head + "".join(line_text(name, values[name]) for name in names), False)]
-    for name in asked:
+    order: list[str] = []
+    while len(order) < questions:
+        order += rng.sample(names, len(names))
+    for name in order[:questions]:
         pieces += [(query_text(name), False), (f" {values[name]}", True)]
     return pieces
 
