@@ -2,9 +2,9 @@
 
 Sequences grow from 128 to 512 tokens as soon as look-ups succeed (short records first: attention learns to match names there).
 The learning rate is constant, then falls linearly over the last third. Muon moves the matrices of the layers (look-ups are
-learned in a quarter of the steps that AdamW takes), AdamW the rest. Weights compute in bfloat16 (fast where the CPU has AMX), the
-optimizers keep them in float32. `training.json` beside the weights tells steps, losses, versions and the hash of the text;
-`--steps` with the number found there repeats a run that was limited by minutes.
+learned in a quarter of the steps that AdamW takes), AdamW the rest. Weights compute in bfloat16 (fast where the CPU has AMX),
+the optimizers keep them in float32. `training.json` beside the weights tells steps, losses, versions and the hash of the
+text; `--steps` with the number found there repeats a run that was limited by minutes.
 """
 
 import argparse
