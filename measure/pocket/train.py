@@ -191,7 +191,7 @@ class Trainer:
                 parameter.copy_(master)
         self.log.steps, self.log.tokens = self.log.steps + 1, self.log.tokens + ids.numel()
         right = (logits.argmax(-1) == ids[:, 1:])[looked_up[:, 1:]]
-        self._loss += 0.05 * (float(loss) - self._loss)
+        self._loss += 0.05 * (float(loss.detach()) - self._loss)
         if len(right):
             self._right += 0.05 * (float(right.float().mean()) - self._right)
 
@@ -202,10 +202,11 @@ class Trainer:
             tell(f"step {self.log.steps}  loss {self._loss:.3f}  look-up tokens right {self._right:.3f}  {speed:.0f} tokens/s")
 
 
-def train(folder: Path, *, size: str, architecture: str, steps: int | None, minutes: float, seed: int) -> None:
-    """Train a model and write weights, configuration, tokenizer and `training.json` to `folder`."""
+def train(
+    folder: Path, documents: list[str], *, size: str, architecture: str, steps: int | None, minutes: float, seed: int
+) -> None:
+    """Train a model on `documents` and the skills; write weights, configuration, tokenizer and `training.json` to `folder`."""
     torch.manual_seed(seed)
-    documents = training_documents()
     mixed = [*documents, *("".join(text for text, _ in look_up(random.Random(n), lines=9, questions=1)) for n in range(300))]
     tokenizer = train_tokenizer(mixed, vocabulary=VOCABULARY, context=CONTEXT)
     model = build(SIZES[size], architecture, tokenizer)
@@ -235,8 +236,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     train(
-        options.folder, size=options.size, architecture=options.architecture, steps=options.steps, minutes=options.minutes,
-        seed=options.seed,
+        options.folder, training_documents(), size=options.size, architecture=options.architecture, steps=options.steps,
+        minutes=options.minutes, seed=options.seed,
     )  # fmt: skip
 
 
