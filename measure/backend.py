@@ -89,11 +89,12 @@ class TorchBackend:
         applied = Applied(model=original) if recipe.method.name == "none" else apply_recipe(loaded, recipe, protocol)
         try:
             loaded.model = applied.model
+            loaded.recipe = None if recipe.method.name == "none" else recipe
             loaded.simulated = recipe.method.name != "none" and applied.simulated
             yield self._verified(applied, recipe, protocol, original)
         finally:
             applied.undo()
-            loaded.model, loaded.simulated = original, False
+            loaded.model, loaded.recipe, loaded.simulated = original, None, False
             self._check_restored()
 
     def _verified(self, applied: "Applied", recipe: QuantRecipe, protocol: Protocol, original: Any) -> QuantizationFacts:

@@ -27,7 +27,9 @@ PlanPath = Annotated[
 ]
 Recipes = Annotated[
     str,
-    typer.Option("--recipes", "-r", metavar="R1,R2,…", help="Recipes, lists (quick, li2024) or @FILE; the baseline is added."),
+    typer.Option(
+        "--recipes", "-r", metavar="R1,R2,…", help="Recipes, lists (quick, broad, li2024) or @FILE; the baseline is added."
+    ),
 ]
 Suite = Annotated[
     str | None,

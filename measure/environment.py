@@ -18,6 +18,7 @@ PACKAGES = (
     "bitsandbytes",
     "hqq",
     "optimum-quanto",
+    "torchao",
     "lm_eval",
     "datasets",
     "numpy",

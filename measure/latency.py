@@ -1,19 +1,20 @@
 """Speed and memory of a model as it stands: time to first token, prefill and decode rate, peak memory; medians after a warm-up.
 
-Simulated quantization computes in floating point, so it has no speed of its own and is refused.
+Simulated quantization computes in floating point and has no speed of its own: packed layers of a library take its place, and a
+recipe without such layers is refused.
 """
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from knowledge.measurements import Measurement
-from measure.errors import NotApplicableError
 from measure.inference import release_memory, window_length
+from measure.quantizers.kernels import packed
 from measure.tasks import TaskPlan, TaskResult
 
 if TYPE_CHECKING:
@@ -49,17 +50,17 @@ class SpeedScorer:
         self._ids = torch.randint(0, vocabulary, (self.task.options.batch or 1, length), generator=generator).to(loaded.device)
 
     def score(self, loaded: "LoadedModel") -> TaskResult:
-        """Measure.
+        """Measure, on packed layers where the recipe at hand is simulated.
 
         Raises:
-            NotApplicableError: the quantization at hand is simulated.
+            NotApplicableError: the recipe is simulated, and no library here has a kernel for it.
         """
-        if loaded.simulated:
-            raise NotApplicableError(
-                "simulated quantization has no speed of its own",
-                given=self.task.name,
-                hint="speed is measured for the baseline and for methods with packed kernels (llm.int8 on a GPU)",
-            )
+        if loaded.recipe is None or not loaded.simulated:
+            return self._measure(loaded, "torch" if loaded.recipe is None else "bitsandbytes Linear8bitLt")
+        with packed(loaded, loaded.recipe) as kernel:
+            return self._measure(loaded, kernel.name)
+
+    def _measure(self, loaded: "LoadedModel", kernel: str) -> TaskResult:
         if self._ids is None:
             raise RuntimeError("prepare() comes before score()")
         repeats = self.task.options.limit or _DEFAULT_REPEATS
@@ -69,9 +70,9 @@ class SpeedScorer:
         if loaded.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(loaded.device)
         times = [_time_once(loaded, self._ids) for _ in range(repeats)]
-        return self._result(loaded, [first for first, _ in times], [rest for _, rest in times])
+        return self._result(loaded, kernel, [first for first, _ in times], [rest for _, rest in times])
 
-    def _result(self, loaded: "LoadedModel", prefill: list[float], decode: list[float]) -> TaskResult:
+    def _result(self, loaded: "LoadedModel", kernel: str, prefill: list[float], decode: list[float]) -> TaskResult:
         if self._ids is None:
             raise RuntimeError("prepare() comes before score()")
         rows, length = self._ids.shape
@@ -90,6 +91,7 @@ class SpeedScorer:
             measurements=measurements,
             samples={"id": list(range(repeats)), "prefill_seconds": list(prefill), "decode_seconds": list(decode)},
             details={
+                "kernel": kernel,
                 "batch": rows,
                 "prompt_tokens": length,
                 "new_tokens": _NEW_TOKENS,
@@ -102,9 +104,24 @@ class SpeedScorer:
 
 
 def weight_bytes(loaded: "LoadedModel") -> int:
-    """Bytes of all parameters and buffers as they lie in memory, shared ones once."""
-    tensors = {tensor.data_ptr(): tensor for tensor in [*loaded.model.parameters(), *loaded.model.buffers()]}
+    """Bytes of all parameters and buffers as they lie in memory, packed codes with their scales, shared ones once."""
+    tensors = {
+        part.data_ptr(): part for tensor in [*loaded.model.parameters(), *loaded.model.buffers()] for part in _parts(tensor)
+    }
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _parts(tensor: Tensor) -> Iterator[Tensor]:
+    """The plain tensors of a tensor: torchao and quanto wrap several, bitsandbytes hangs its scales on the codes."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from _parts(getattr(tensor, name))
+        return
+    yield tensor
+    state = getattr(tensor, "quant_state", None)
+    while state is not None:
+        yield from (part for part in (state.absmax, state.code, state.offset) if isinstance(part, Tensor))
+        state = state.state2
 
 
 @torch.no_grad()

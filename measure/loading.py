@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from knowledge.errors import InvalidModelError, MissingDependencyError, QAdvisorError
 from knowledge.measurements import ModelFacts
+from knowledge.recipes import QuantRecipe
 from measure import chatglm
 from measure.devices import find_device
 from measure.models import ModelSource, tokenizer_hash
@@ -34,6 +35,8 @@ class LoadedModel:
     originals: Originals = field(default_factory=Originals)
     batch_size: int = 8
     """Sequences a forward; halved for good when memory runs out."""
+    recipe: QuantRecipe | None = None
+    """The recipe at hand; None while the model is unquantized."""
     simulated: bool = False
     """Whether the recipe at hand rounds in floating point: then there is no speed to measure."""
     cache: dict[str, Any] = field(default_factory=dict)

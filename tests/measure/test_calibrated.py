@@ -90,6 +90,12 @@ def test_other_methods(backend_for, family, text):
     assert len(facts.left_out) == (4 if experts else 0)
 
 
+def test_quanto_needs_no_compiler(backend_for, monkeypatch):
+    """Quanto's packed 2- and 4-bit tensors compile an extension at first use, and fail without a compiler; these do not."""
+    monkeypatch.setenv("PATH", "")
+    check(backend_for("llama"), "w2a16-g32:quanto")
+
+
 def test_outliers_of_spqr_cost_bits_and_lower_the_error():
     generator = torch.Generator().manual_seed(0)
     weight, inputs = (
