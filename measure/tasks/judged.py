@@ -72,11 +72,11 @@ class ConversationScorer:
             grades.append(of_question)
         turns = max(len(of_question) for of_question in grades)
         means = [fmean(of_question) for of_question in grades]
-        found = [_mean("score", means, unit="grade 1 to 10")]
+        found = [_mean("score10", means, unit="grade 1 to 10")]
         for turn in range(turns):
             values = [of_question[turn] for of_question in grades if len(of_question) > turn]
-            found.append(_mean(f"score@turn{turn + 1}", values, unit="grade 1 to 10", per_sample=False))
-        samples: dict[str, list[float | int | str | None]] = {"id": [q.id for q in self._questions], "score": list(means)}
+            found.append(_mean(f"score10@turn{turn + 1}", values, unit="grade 1 to 10", per_sample=False))
+        samples: dict[str, list[float | int | str | None]] = {"id": [q.id for q in self._questions], "score10": list(means)}
         for turn in range(turns):
             column = [of_question[turn] if len(of_question) > turn else None for of_question in grades]
             samples[f"turn{turn + 1}"] = list(column)

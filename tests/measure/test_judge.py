@@ -216,7 +216,11 @@ def test_judged_tasks_from_the_command_line(model_folder, tmp_path):
     assert (done["ok"], done["failed"]) == (4, 0)
     records = {(r.spec.recipe, r.spec.task): r for r in map(load_record, (tmp_path / "runs").glob("*.json"))}
     talk, checked = records["none", "mt_bench"], records["w16a16-kv8", "followbench"]
-    assert {m.metric: m.value for m in talk.measurements} == {"score": (5 + 8) / 2, "score@turn1": 6.0, "score@turn2": 6.0}
+    assert {m.metric: m.value for m in talk.measurements} == {
+        "score10": (5 + 8) / 2,
+        "score10@turn1": 6.0,
+        "score10@turn2": 6.0,
+    }
     assert talk.samples["turn2"] == [6.0, None]
     assert {m.metric: m.value for m in checked.measurements} == pytest.approx(
         {"hsr": 1 / 3, "ssr": (1 + 1 / 2 + 2 / 3) / 3, "csl": 1.0}
