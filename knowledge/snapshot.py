@@ -7,7 +7,7 @@ that a snapshot built from nothing equals one that grew.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +33,8 @@ _LARGEST_TAIL = 0.5
 """Rows of the tail over rows of the base."""
 _PACKAGED_ROWS = 25_000
 """Stands for the packaged rows: a constant, so that the layout does not depend on the release."""
+_SORTED_ROWS = 400_000
+"""Rows that are sorted at once; sorting all of ten million needs several gigabytes."""
 BUILDING = re.compile(r"building-[0-9a-f]{32}\.duckdb(\.wal)?")
 _STALE_S = 3600.0
 """Age at which a half-built file belongs to a process that died."""
@@ -73,10 +75,7 @@ def create_tables(connection: Connection, file: FileOf, batches: Sequence[Batch]
         data: version of the tables.
     """
     base, tail = layout(batches)
-    packaged = f"SELECT {_names(COLUMNS)}, NULL::VARCHAR AS checkpoint FROM read_parquet($packaged)"
-    measured = f" UNION ALL {_measured(base)}" if base else ""
-    parameters = {"packaged": str(evidence_path())} | _paths(file, base)
-    connection.execute(f"CREATE TABLE evidence AS {packaged}{measured} {_ORDER}", parameters)
+    _create_base(connection, file, base)
     connection.execute("CREATE TABLE efficiency AS SELECT * FROM read_parquet($file)", {"file": str(efficiency_path())})
     connection.execute("CREATE TABLE sources (id VARCHAR, title VARCHAR, origin VARCHAR, licence VARCHAR, caveats VARCHAR)")
     values = [(source.id, source.title, source.origin, source.licence, source.caveats) for source in all_sources().values()]
@@ -84,6 +83,37 @@ def create_tables(connection: Connection, file: FileOf, batches: Sequence[Batch]
     connection.execute("CREATE TABLE meta (version VARCHAR, schema_version INTEGER)")
     speeds = [batch for batch in batches if batch.table == "efficiency"]
     extend_tables(connection, file, [*tail, *speeds], broken, data)
+
+
+def _create_base(connection: Connection, file: FileOf, base: Sequence[Batch]) -> None:
+    """Create the table `evidence` with the packaged rows and those of `base`, in order."""
+    rows = f"SELECT {_names(COLUMNS)}, NULL::VARCHAR AS checkpoint FROM read_parquet($packaged)"
+    models = "SELECT model FROM read_parquet($packaged)"
+    parameters: dict[str, object] = {"packaged": str(evidence_path())}
+    if base:
+        rows += f" UNION ALL {_measured(base)}"
+        models += " UNION ALL SELECT model FROM read_parquet($files)"
+        parameters |= _paths(file, base)
+    connection.execute(f"CREATE TABLE evidence AS {rows} LIMIT 0", parameters)
+    counted = {name: value for name, value in parameters.items() if name != "ids"}
+    counts = connection.execute(f"SELECT model, count(*) FROM ({models}) GROUP BY model ORDER BY model", counted).fetchall()
+    for first, last in _ranges(counts):
+        wanted = f"SELECT * FROM ({rows}) WHERE model BETWEEN $first AND $last {_ORDER}"
+        connection.execute(f"INSERT INTO evidence {wanted}", parameters | {"first": first, "last": last})
+
+
+def _ranges(counts: Sequence[tuple[str, int]]) -> Iterator[tuple[str, str]]:
+    """First and last of consecutive models that together have not many more rows than can be sorted in little memory."""
+    group: list[str] = []
+    held = 0
+    for model, rows in counts:
+        if group and held + rows > _SORTED_ROWS:
+            yield group[0], group[-1]
+            group, held = [], 0
+        group.append(model)
+        held += rows
+    if group:
+        yield group[0], group[-1]
 
 
 def extend_tables(connection: Connection, file: FileOf, added: Sequence[Batch], broken: Sequence[Flag], data: str) -> None:
