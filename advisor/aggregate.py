@@ -46,11 +46,23 @@ def load_cells(store: KnowledgeStore, *, learned: Sequence[tuple[int, int]] = ((
 
 def cell_columns(store: KnowledgeStore, learned: Sequence[tuple[int, int]]) -> Columns:
     """Cells by column: those of evidence, and `variance` (NaN for a single row) and `n`."""
-    parameters: dict[str, object] = {}
-    for number, (first, last) in enumerate(learned):
-        parameters |= {f"first{number}": first, f"last{number}": last}
-    wanted = " OR ".join(f"evidence_id BETWEEN $first{number} AND $last{number}" for number in range(len(learned))) or "false"
+    wanted, parameters = _within(learned)
     return store.columns(_CELLS.replace("evidence_id BETWEEN $first AND $last", wanted), parameters)
+
+
+def count_unlearned(store: KnowledgeStore, learned: Sequence[tuple[int, int]]) -> int:
+    """The user's learnable rows outside of `learned`."""
+    wanted, parameters = _within(learned)
+    return int(store.rows(f"SELECT count(*) FROM evidence WHERE own AND learnable AND NOT ({wanted})", parameters)[0][0])
+
+
+def _within(ranges: Sequence[tuple[int, int]]) -> tuple[str, dict[str, object]]:
+    """A condition on `evidence_id` with its parameters."""
+    parameters: dict[str, object] = {}
+    for number, (first, last) in enumerate(ranges):
+        parameters |= {f"first{number}": first, f"last{number}": last}
+    between = (f"evidence_id BETWEEN $first{number} AND $last{number}" for number in range(len(ranges)))
+    return " OR ".join(between) or "false", parameters
 
 
 def own_rows(data: TrainingSet) -> NDArray[np.bool_]:

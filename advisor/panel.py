@@ -19,6 +19,7 @@ from advisor.recommendation import allowed_candidates, study_request
 from advisor.report_words import percent, size
 from advisor.request import AdviceRequest
 from advisor.study import Study, reassess
+from knowledge.catalogue import match_model
 from knowledge.errors import NoAnswerError, QAdvisorError
 from knowledge.queries import evidence_for
 from knowledge.store import KnowledgeStore
@@ -115,7 +116,10 @@ def _changes(
     before: Version, after: Version, requests: Sequence[AdviceRequest], home: Path | None, progress: Callable[[str], None]
 ) -> Iterator[Change]:
     same_predictor = before.predictor is after.predictor
+    touched = _touched_models(before.store, after.store)
     for number, request in enumerate(requests):
+        if same_predictor and _catalogue_name(request.model) not in (*touched, None):
+            continue
         if number % 20 == 0:
             progress(f"request {number + 1} of {len(requests)}")
         try:
@@ -130,6 +134,26 @@ def _changes(
         if what := _differences(first, second):
             why = _why(study, other, first, new_rows=new_rows, same_predictor=same_predictor)
             yield Change(request=_line(study), what=what, before=first, after=second, why=why)
+
+
+_OWN = """
+SELECT model, count(*), sum(learnable::INTEGER), sum(loss), min(evidence_id), max(evidence_id)
+FROM evidence
+WHERE own
+GROUP BY model
+"""
+
+
+def _touched_models(before: KnowledgeStore, after: KnowledgeStore) -> set[str]:
+    """Models about which the two versions have other rows."""
+    rows = [{(model, *facts) for model, *facts in store.rows(_OWN)} for store in (before, after)]
+    return {str(row[0]) for row in rows[0] ^ rows[1]}
+
+
+def _catalogue_name(model: str) -> str | None:
+    """The canonical name of a model; None for one outside the catalogue (a folder, a file)."""
+    found = match_model(model)
+    return found.name if found else None
 
 
 def choice_of(study: Study) -> Choice:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from advisor.aggregate import load_cells
+from advisor.aggregate import count_unlearned, load_cells
 from advisor.answer import round_floats, slots
 from advisor.features import Bools, Floats
 from advisor.fit import STEPS, fit_predictor, provenance_of
@@ -45,6 +45,8 @@ with a random twentieth of the published figures as new ones the bound is 0.7 % 
 SPLITS = ("family", "model")
 NLL_CUT = 1.0
 """Perplexity rises beyond this many nats (collapsed models) are not judged, as in the backtest."""
+LEAST_NEW = 20
+"""New rows below which no fit is tried: so few move it less than its own noise. They count with those of the next refresh."""
 LEAST_MODELS = 5
 """A comparison over fewer models has no interval worth the name and is left out."""
 
@@ -115,11 +117,20 @@ def judge(
     Raises:
         OSError: the file cannot be written.
     """
+    rows = count_unlearned(store, learned)
+    if rows < LEAST_NEW:
+        return _kept(
+            {"new_rows": rows}, f"{rows} new learnable rows, too few to refit (from {LEAST_NEW} on): the predictor stays"
+        )
     champion, challenger = load_cells(store, learned=learned), load_cells(store)
     new = ~_known(champion, challenger)
-    facts: dict[str, Any] = {"cells": len(challenger), "new_cells": int(new.sum()), "margins": MARGINS, "folds": FOLDS}
-    if not new.any() and len(champion) == len(challenger):
-        return _kept(facts, "nothing new to learn from: the predictor stays")
+    facts: dict[str, Any] = {
+        "new_rows": rows,
+        "cells": len(challenger),
+        "new_cells": int(new.sum()),
+        "margins": MARGINS,
+        "folds": FOLDS,
+    }
     checks = tuple(compare(champion, challenger, new, progress=progress))
     facts["checks"] = round_floats([slots(check) | {"holds": check.holds} for check in checks])
     failed = [check for check in checks if not check.holds]

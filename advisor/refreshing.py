@@ -1,10 +1,11 @@
 """A refresh from files to the version in use: take in, judge, publish, and say what happened."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from advisor.learning import Lesson, learn
 from knowledge.refresh import QUARANTINE, publish, stage
 from knowledge.staging import Staged, refusal_counts
 
@@ -36,11 +37,21 @@ class Refreshed:
     quarantine: Path | None
     """Table of the refused rows, with their files and reasons."""
     warnings: tuple[str, ...]
+    lesson: Lesson
+    """Broken checkpoints, conflicts, the new predictor, and answers that change."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return values | {"quarantine": str(self.quarantine) if self.quarantine else None, "warnings": list(self.warnings)}
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "lesson"}
+        judgement = self.lesson.judgement
+        return values | {
+            "quarantine": str(self.quarantine) if self.quarantine else None,
+            "warnings": list(self.warnings),
+            "broken": [asdict(flag) for flag in self.lesson.broken],
+            "conflicts": [conflict.as_dict() for conflict in self.lesson.conflicts],
+            "fit": None if judgement is None else judgement.figures | {"words": list(judgement.words)},
+            "panel": [change.as_dict() for change in self.lesson.changes],
+        }
 
 
 def refresh(
@@ -51,6 +62,7 @@ def refresh(
     home: Path | None = None,
     wait_s: float = 60.0,
     dry_run: bool = False,
+    fit: bool = True,
     progress: Callable[[str], None] = lambda words: None,
 ) -> Refreshed:
     """Take files in, and put the version that follows from them into use.
@@ -62,6 +74,7 @@ def refresh(
         home: home folder; the environment's where not given.
         wait_s: seconds to wait for another refresh.
         dry_run: whether the home folder is left as it is.
+        fit: whether to refit the predictor, and to use the new one where it is not worse.
         progress: told what goes on.
 
     Raises:
@@ -74,14 +87,15 @@ def refresh(
         progress(f"waiting for another refresh: {holder}")
 
     with stage(paths, baseline=baseline, mapping=mapping, home=home, wait_s=wait_s, dry_run=dry_run, on_wait=waiting) as staged:
-        version = None if dry_run else publish(staged).id
-    return _report(staged, version)
+        lesson = learn(staged, fit=fit, progress=progress)
+        version = None if dry_run else publish(staged, predictor=lesson.predictor, backtest=lesson.backtest).id
+    return _report(staged, version, lesson)
 
 
-def _report(staged: Staged, version: str | None) -> Refreshed:
+def _report(staged: Staged, version: str | None, lesson: Lesson) -> Refreshed:
     intake, before = staged.intake, staged.parent.id
     taken = len(intake.rows) + len(intake.efficiency)
-    status: Status = "nothing_new" if not taken else "dry_run" if staged.dry_run else "published"
+    status: Status = "dry_run" if taken and staged.dry_run else "published" if version not in (None, before) else "nothing_new"
     if intake.quarantined and not taken and not intake.known:
         status = "nothing_taken"
     kept = staged.quarantine is not None and not staged.dry_run
@@ -97,4 +111,5 @@ def _report(staged: Staged, version: str | None) -> Refreshed:
         refused=refusal_counts(item.reason for item in intake.quarantined),
         quarantine=staged.home / QUARANTINE / staged.quarantine.name if kept and staged.quarantine else None,
         warnings=staged.warnings,
+        lesson=lesson,
     )

@@ -10,6 +10,7 @@ from advisor.cli import options, output
 from advisor.cli.groups import new_app
 
 if TYPE_CHECKING:
+    from advisor.learning import Lesson
     from advisor.refreshing import Refreshed
 
 app = new_app()
@@ -19,6 +20,7 @@ Paths = Annotated[
     typer.Argument(metavar="[PATH …]", help="Files, folders, patterns, URLs; the home folder's runs/ if none is given."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be taken and change nothing.")]
+NoFit = Annotated[bool, typer.Option("--no-fit", help="Take rows in without refitting the predictor (quicker).")]
 Baseline = Annotated[
     Path | None, typer.Option("--baseline", metavar="FILE", help="Result of the unquantized model, where results do not say.")
 ]
@@ -28,12 +30,14 @@ Map = Annotated[
 Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for another refresh.")]
 
 _NOTHING_TAKEN = 3
+_SHOWN_CHANGES = 10
 
 
 @app.command()
 def refresh(
     paths: Paths = None,
     dry_run: DryRun = False,
+    no_fit: NoFit = False,
     baseline: Baseline = None,
     map: Map = None,
     wait: Wait = 60.0,
@@ -41,14 +45,17 @@ def refresh(
 ) -> None:
     """Take in run records, lm-evaluation-harness results, tables and other knowledge folders; publish the next version.
 
-    Nothing is taken twice. What cannot be taken goes to a table with file, row and reason. Exit code 3 where every row was
+    The predictor is refitted on what is new, and the new one is used only where it is not worse on figures that were left
+    out. Nothing is taken twice. What cannot be taken goes to a table with file, row and reason. Exit code 3 where every row was
     refused.
 
     Example: qadvisor refresh results/ --baseline results/base.json
     """
     from advisor.refreshing import refresh as refresh_knowledge
 
-    done = refresh_knowledge(paths or (), baseline=baseline, mapping=map, wait_s=wait, dry_run=dry_run, progress=output.warn)
+    done = refresh_knowledge(
+        paths or (), baseline=baseline, mapping=map, wait_s=wait, dry_run=dry_run, fit=not no_fit, progress=output.warn
+    )
     if json:
         output.write_json(output.versioned(**done.as_dict()))
     else:
@@ -69,7 +76,27 @@ def _lines(done: "Refreshed") -> Iterator[str]:
     if done.quarantine:
         yield _fact("  they are in", str(done.quarantine))
     yield from (_fact("warning", text) for text in done.warnings)
+    yield from _lesson(done.lesson)
     yield _fact("version", _version(done))
+
+
+def _lesson(lesson: "Lesson") -> Iterator[str]:
+    """What the new rows taught; nothing where they taught nothing."""
+    for flag in lesson.broken:
+        yield _fact("broken?", f"{flag.model} {flag.scheme} ({flag.method}): {flag.reason}")
+    for conflict in lesson.conflicts:
+        yield _fact("conflict", conflict.words)
+    if lesson.judgement is not None:
+        first, *more = lesson.judgement.words
+        yield _fact("predictor", first)
+        yield from (f"  {line}" for line in more)
+    recommended = [change for change in lesson.changes if change.recommendation]
+    if lesson.changes:
+        others = len(lesson.changes) - len(recommended)
+        yield _fact("panel", f"{len(recommended)} of 200 recommendations change, {others} more in their figures alone")
+        yield from (f"  {change.words}" for change in recommended[:_SHOWN_CHANGES])
+        if len(recommended) > _SHOWN_CHANGES:
+            yield f"  and {len(recommended) - _SHOWN_CHANGES} more: `qadvisor knowledge diff`, or --json"
 
 
 def _version(done: "Refreshed") -> str:

@@ -99,10 +99,10 @@ def test_the_promoted_predictor_is_a_whole_fit_of_all_cells(small_store, tmp_pat
     assert predictor.law.vocabulary["model"].keys() == {row[0] for row in small_store.rows("SELECT model FROM evidence")}
 
 
-def test_nothing_new_is_not_fitted(small_store, tmp_path) -> None:
+def test_with_nothing_new_no_fit_is_tried(small_store, tmp_path) -> None:
     found = judge(small_store, learned=[(FIRST_OWN_ID, FIRST_OWN_ID + 10_000)], folder=tmp_path)
     assert not found.promoted
-    assert "nothing new" in found.words[0]
+    assert found.words == ("0 new learnable rows, too few to refit (from 20 on): the predictor stays",)
 
 
 def test_the_old_predictor_stays_where_the_new_one_is_worse(small_store, tmp_path) -> None:

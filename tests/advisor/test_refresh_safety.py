@@ -49,7 +49,7 @@ def kill_many(home: Path, folder: Path, kills: int, seed: int) -> int:
     """Kill one refresh after another, at a random call or at a random time; returns how many had not published."""
     generator = random.Random(seed)
     begun = time.monotonic()
-    code, out, err = finish(start(home, "refresh", table(folder, 0), "--json"))
+    code, out, err = finish(start(home, "refresh", "--no-fit", table(folder, 0), "--json"))
     whole_s = time.monotonic() - begun
     assert code == 0, err
     calls = int(out.rpartition("calls ")[2])
@@ -57,15 +57,15 @@ def kill_many(home: Path, folder: Path, kills: int, seed: int) -> int:
     for number in range(1, kills + 1):
         path, before = table(folder, number), history(home).current
         if number % 2:
-            assert finish(start(home, "refresh", path, step=generator.randint(1, calls)))[0] in (-9, 0)
+            assert finish(start(home, "refresh", "--no-fit", path, step=generator.randint(1, calls)))[0] in (-9, 0)
         else:
-            kill_after(start(home, "refresh", path), generator.uniform(0, whole_s))
+            kill_after(start(home, "refresh", "--no-fit", path), generator.uniform(0, whole_s))
         killed = own_ids(home)
         assert len(killed) in (number * ROWS, (number + 1) * ROWS), "all rows of a version or none"
         if len(killed) == number * ROWS:
             unpublished += 1
             assert history(home).current == before
-        done = refresh([str(path)], home=home)
+        done = refresh([str(path)], home=home, fit=False)
         assert done.status == ("published" if len(killed) == number * ROWS else "nothing_new")
         assert sorted(own_ids(home)) == list(range(100_000_000, 100_000_000 + (number + 1) * ROWS)), "each row once"
     assert {one.state for one in verify(home)} <= {"whole", "unused"}
@@ -99,7 +99,7 @@ def test_readers_answer_throughout(home: Path, tmp_path: Path) -> None:
     assert reader.stdout.readline() == "ready\n"
     expected = {history(home).current: 0}
     for number in range(4):
-        refresh([str(table(tmp_path, number))], home=home)
+        refresh([str(table(tmp_path, number))], home=home, fit=False)
         expected[history(home).current] = (number + 1) * ROWS
     last = history(home).current
     lines = []
@@ -135,7 +135,7 @@ def _holder(home: Path) -> subprocess.Popen[str]:
 
 def test_who_holds_the_lock_is_said_and_a_dead_holder_does_not_matter(home: Path, tmp_path: Path) -> None:
     holder = _holder(home)
-    code, out, err = finish(start(home, "refresh", table(tmp_path, 0), "--wait", "0.2", "--json"))
+    code, out, err = finish(start(home, "refresh", "--no-fit", table(tmp_path, 0), "--wait", "0.2", "--json"))
     assert code == 1
     error = json.loads(out.rpartition("calls")[0])["error"]
     assert f"process {holder.pid} on" in error["message"]
@@ -144,11 +144,11 @@ def test_who_holds_the_lock_is_said_and_a_dead_holder_does_not_matter(home: Path
     assert own_ids(home) == []
     holder.kill()
     holder.communicate()
-    assert refresh([str(table(tmp_path, 0))], home=home, wait_s=0).status == "published"
+    assert refresh([str(table(tmp_path, 0))], home=home, wait_s=0, fit=False).status == "published"
 
 
 def test_a_second_refresh_waits_for_the_first(home: Path, tmp_path: Path) -> None:
-    running = [start(home, "refresh", table(tmp_path, number), "--wait", "60") for number in range(3)]
+    running = [start(home, "refresh", "--no-fit", table(tmp_path, number), "--wait", "60") for number in range(3)]
     assert [finish(process)[0] for process in running] == [0, 0, 0]
     assert len(own_ids(home)) == 3 * ROWS
     assert len(history(home).versions) == 4
