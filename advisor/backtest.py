@@ -6,7 +6,7 @@ Bounds and their corrections come from other models than those they are judged o
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,11 @@ from advisor.baselines import BASELINES, untuned_quantile
 from advisor.features import DELTA_NLL, RELATIVE, Floats
 from advisor.fit import BOUND_FOLDS, LEVEL, LeftOut, corrections, left_out, left_out_bounds, novelty_folds, training_places
 from advisor.law_fit import make_design
+from advisor.noise_floor import Floor, noise_floors
 from advisor.predictor import on_losses
-from advisor.regret import Regret, find_choices, regret
+from advisor.regret import Regret, find_choices, known_error, merge_cells, regret
 from advisor.scale import stretch
-from advisor.scores import Coverage, Interval, Pairs, coverage, make_pairs, pair_order, weighted_mean
+from advisor.scores import Bin, Coverage, Interval, Pairs, calibration, coverage, make_pairs, pair_order, weighted_mean
 from advisor.training import TrainingSet
 from knowledge.schemes import parse_scheme
 
@@ -57,6 +58,16 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BitsError:
+    """The error of one forecast at some weight bits, over scores."""
+
+    bits: str
+    forecast: str
+    rows: int
+    error: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestReport:
     """All scores of one run."""
 
@@ -68,8 +79,15 @@ class BacktestReport:
     coverage_untuned: Mapping[str, tuple[Coverage, ...]]
     """The untuned forest's quantiles, conformalized the same way."""
     regret: Regret
-    item_noise: float
-    """Mean absolute error that item noise alone would cause, over the same rows and weights."""
+    """Choices for each model and task, contexts and languages averaged."""
+    regret_by_cell: Regret
+    """Choices for each context and language of a task apart."""
+    floors: tuple[Floor, ...]
+    """Errors of forecasts that know more than any real one can."""
+    by_bits: tuple[BitsError, ...]
+    """Errors by weight bits, with models left out."""
+    calibration: Mapping[str, tuple[Bin, ...]]
+    """By split: predicted and measured losses, from the smallest prediction to the largest."""
 
     def as_dict(self) -> dict[str, Any]:
         """The report for JSON."""
@@ -176,8 +194,6 @@ def _report(
         for split, by_name in points.items()
         for name, predicted in by_name.items()
     )
-    share = ~data.features.is_nll & (data.score_weights > 0)
-    known = share & ~np.isnan(data.loss_se)
     return BacktestReport(
         rows=int((data.score_weights > 0).sum()),
         models=len(set(data.names("model").tolist())),
@@ -185,7 +201,10 @@ def _report(
         coverage={split: _coverages(data, bounds) for split, bounds in ours.items()},
         coverage_untuned={split: _coverages(data, bounds) for split, bounds in untuned.items()},
         regret=_regret(data, points["models"][OURS]),
-        item_noise=float(np.average(np.sqrt(2 / np.pi) * data.loss_se[known], weights=data.score_weights[known])),
+        regret_by_cell=_regret_by_cell(data, points["models"][OURS]),
+        floors=noise_floors(data, points["models"][OURS]),
+        by_bits=_by_bits(data, points["models"]),
+        calibration={split: _calibration(data, points[split][OURS], ours[split]) for split in SPLITS[1:3]},
     )
 
 
@@ -220,16 +239,28 @@ def _usable(data: TrainingSet) -> NDArray[np.bool_]:
     return (numbers["w_bits"] >= 4) & (numbers["a_bits"] >= 8) & (numbers["kv_bits"] >= 4)
 
 
-def _groups(data: TrainingSet) -> Ints:
-    """One number for each source x model x task (metric, context, shots, baseline and OneRuler language too)."""
-    names = ("source", "model", "task", "metric", "context", "shots", "baseline")
-    columns = [data.columns[name].tolist() for name in names]
-    columns.append(
-        [note if source == "mekala2025" else "" for note, source in zip(data.names("note"), columns[0], strict=True)]
-    )
+def _numbered(data: TrainingSet, *columns: str) -> Ints:
+    """One number for each combination of values."""
+    cells = [[None if value != value else value for value in data.columns[name].tolist()] for name in columns]
     numbers: dict[tuple[object, ...], int] = {}
-    rows = (tuple(None if value != value else value for value in row) for row in zip(*columns, strict=True))
-    return np.array([numbers.setdefault(row, len(numbers)) for row in rows], dtype=np.intp)
+    return np.array([numbers.setdefault(row, len(numbers)) for row in zip(*cells, strict=True)], dtype=np.intp)
+
+
+_TASK = ("source", "model", "task", "metric", "shots")
+_MULTILINGUAL = "mekala2025"
+"""Its notes name the language of a OneRuler test."""
+
+
+def _conditions(data: TrainingSet) -> Ints:
+    """One number for each context, baseline and OneRuler language."""
+    languages = np.where(data.names("source") == _MULTILINGUAL, data.names("note"), "").astype(object)
+    return _numbered(replace(data, columns={**data.columns, "language": languages}), "context", "baseline", "language")
+
+
+def _groups(data: TrainingSet) -> Ints:
+    """One number for each source x model x task x condition: what recipes are compared within."""
+    both = np.column_stack([_numbered(data, *_TASK), _conditions(data)])
+    return np.unique(both, axis=0, return_inverse=True)[1].reshape(-1).astype(np.intp)
 
 
 def _pairs(data: TrainingSet) -> Pairs:
@@ -238,13 +269,54 @@ def _pairs(data: TrainingSet) -> Pairs:
 
 
 def _regret(data: TrainingSet, predicted: Floats) -> Regret:
+    """Regret of choices for a model and task, its contexts and languages averaged."""
     keep = np.flatnonzero(~data.features.is_nll & (data.score_weights > 0))
-    schemes = {name: parse_scheme(str(name)) for name in set(data.names("scheme").tolist())}
-    bits = np.array([schemes[name].bits_per_weight for name in data.names("scheme")[keep]])
-    method, w_bits = data.names("method")[keep], data.features.numbers["w_bits"][keep]
+    recipes = _numbered(data, "scheme", "method", "format")
+    merged = merge_cells(_numbered(data, *_TASK)[keep], _conditions(data)[keep], recipes[keep])
+    return _regret_of(data, predicted, tuple(keep[rows] for rows in merged), _numbered(data, *_TASK))
+
+
+def _regret_by_cell(data: TrainingSet, predicted: Floats) -> Regret:
+    keep = np.flatnonzero(~data.features.is_nll & (data.score_weights > 0))
+    return _regret_of(data, predicted, tuple(keep[:, None]), _groups(data))
+
+
+def _regret_of(data: TrainingSet, predicted: Floats, options: tuple[Ints, ...], groups: Ints) -> Regret:
+    """Regret where each option to choose from is the mean of some rows."""
+    first = np.array([rows[0] for rows in options], dtype=np.intp)
+    bits = {name: parse_scheme(str(name)).bits_per_weight for name in set(data.names("scheme")[first].tolist())}
+    method, w_bits = data.names("method")[first], data.features.numbers["w_bits"][first]
     four_bit = np.where(w_bits == 4, np.where(method == "awq", 2.0, np.where(method == "gptq", 1.0, 0.0)), 0.0)
-    choices = find_choices(_groups(data)[keep], bits, data.names("model")[keep])
-    return regret(choices, data.loss[keep], data.loss_se[keep], predicted[keep], four_bit)
+    error = known_error(data.loss_se)
+    bits_per_weight = np.array([bits[name] for name in data.names("scheme")[first]])
+    return regret(
+        find_choices(groups[first], bits_per_weight, data.names("model")[first]),
+        np.array([data.loss[rows].mean() for rows in options]),
+        np.array([np.sqrt(np.sum(error[rows] ** 2)) / len(rows) for rows in options]),
+        np.array([predicted[rows].mean() for rows in options]),
+        four_bit,
+    )
+
+
+_BANDS = {"2 and below": (0, 2.5), "3": (2.5, 3.5), "4": (3.5, 4.5), "5 and 6": (4.5, 7), "8": (7, 15.9), "16": (15.9, 17)}
+"""Weight bits; at 16 activations or cache are quantized."""
+
+
+def _by_bits(data: TrainingSet, points: Mapping[str, Floats]) -> tuple[BitsError, ...]:
+    scored, bits = ~data.features.is_nll & (data.score_weights > 0), data.features.numbers["w_bits"]
+    out = []
+    for name, (low, high) in _BANDS.items():
+        rows = np.flatnonzero(scored & (bits >= low) & (bits < high))
+        weights, models = data.score_weights[rows], data.names("model")[rows]
+        for forecast, point in points.items():
+            error = weighted_mean(np.abs(point[rows] - data.loss[rows]), weights, models)
+            out.append(BitsError(bits=name, forecast=forecast, rows=len(rows), error=error))
+    return tuple(out)
+
+
+def _calibration(data: TrainingSet, point: Floats, bounds: Bounds) -> tuple[Bin, ...]:
+    rows = np.flatnonzero(~data.features.is_nll & (data.score_weights > 0))
+    return calibration(point[rows], data.loss[rows], bounds.lower[rows], bounds.upper[rows], data.score_weights[rows])
 
 
 def _coverages(data: TrainingSet, bounds: Bounds) -> tuple[Coverage, ...]:

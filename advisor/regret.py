@@ -1,6 +1,7 @@
 """Regret: what choosing by a forecast costs against choosing by the measured losses, under a memory budget.
 
-For each model x task of one source with at least four recipes measured, and budgets of 25, 33, 50 and 75 % of the 16-bit
+For each model x task of one source with at least four recipes measured (contexts and languages of one task averaged, or
+each of them apart), and budgets of 25, 33, 50 and 75 % of the 16-bit
 size, the recipe chosen is the one with the least predicted loss among those that fit (on a tie the larger one). Measured
 losses are noisy themselves, so even a perfect forecast has regret: its recipe is the measured best, judged by losses
 redrawn with their item noise.
@@ -60,24 +61,55 @@ def find_choices(groups: Ints, bits_per_weight: Floats, models: Names) -> tuple[
     return tuple(out)
 
 
+def merge_cells(groups: Ints, cells: Ints, recipes: Ints) -> tuple[Ints, ...]:
+    """Rows of each recipe of a model and task, over the cells (contexts, languages) that most of its recipes share.
+
+    Recipes that were not measured in all of these are left out, so that means are over the same cells.
+
+    Args:
+        groups: one number for each source x model x task.
+        cells: one number for each context and language.
+        recipes: one number for each recipe.
+    """
+    out: list[Ints] = []
+    order = np.argsort(groups, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+        by_cell: dict[int, set[int]] = {}
+        by_recipe: dict[int, list[int]] = {}
+        for row in rows.tolist():
+            by_cell.setdefault(int(cells[row]), set()).add(int(recipes[row]))
+            by_recipe.setdefault(int(recipes[row]), []).append(row)
+        most = max(map(len, by_cell.values()))
+        shared = {cell for cell, measured in by_cell.items() if len(measured) == most}
+        for members in by_recipe.values():
+            kept = [row for row in members if int(cells[row]) in shared]
+            if {int(cells[row]) for row in kept} == shared:
+                out.append(np.array(kept, dtype=np.intp))
+    return tuple(out)
+
+
+def known_error(loss_se: Floats) -> Floats:
+    """Item noise of measured losses, 0.003 where it is not known or smaller."""
+    return np.maximum(np.nan_to_num(loss_se, nan=_LEAST_SE), _LEAST_SE)
+
+
 def regret(choices: tuple[Choice, ...], loss: Floats, loss_se: Floats, predicted: Floats, four_bit: Floats) -> Regret:
     """Regret of a forecast and of the rules of thumb.
 
     Args:
         choices: from `find_choices`.
         loss: measured losses.
-        loss_se: their item noise; where unknown 0.003.
+        loss_se: their item noise.
         predicted: predicted losses.
         four_bit: preference of "always 4-bit": 2 for AWQ, 1 for GPTQ at 4 bits, else 0.
     """
     rng = np.random.default_rng(_SEED)
     columns: dict[str, list[float]] = {name: [] for name in ("forecast", "perfect", "excess", "four_bit", "highest_bits")}
-    error = np.maximum(np.nan_to_num(loss_se, nan=_LEAST_SE), _LEAST_SE)
     for choice in choices:
         rows, measured = choice.rows, loss[choice.rows]
         best = measured.min()
         ours = measured[np.argmin(np.round(predicted[rows], 6))] - best
-        redrawn = measured + rng.standard_normal((_REDRAWS, len(rows))) * error[rows]
+        redrawn = measured + rng.standard_normal((_REDRAWS, len(rows))) * loss_se[rows]
         perfect = float(np.mean(redrawn[:, np.argmin(measured)] - redrawn.min(axis=1)))
         columns["forecast"].append(ours)
         columns["perfect"].append(perfect)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from advisor.predictor import Predictor, load_predictor
 from knowledge.rule_check import check_rules
-from knowledge.rules import Rule, Status
+from knowledge.rules import Rule, RuleCheck, Status
 from knowledge.store import KnowledgeStore
 
 Agreement = Literal["agrees", "disagrees", "no data"]
@@ -43,10 +43,22 @@ def check_against_predictor(
         rules: the rules.
         predictor: the fitted predictor; the packaged one where not given.
     """
+    return {check.rule_id: agreement(check) for check in predicted_checks(store, rules, predictor=predictor)}
+
+
+def agreement(check: RuleCheck) -> Agreement:
+    """What a check on predicted losses means."""
+    return _WORDS[check.status]
+
+
+def predicted_checks(
+    store: KnowledgeStore, rules: Sequence[Rule], *, predictor: Predictor | None = None
+) -> tuple[RuleCheck, ...]:
+    """The claims of the rules, computed on predicted losses; arguments as for `check_against_predictor`."""
     columns = store.columns(_ROWS)
     numbers = columns.pop("evidence_id")
     point = (predictor or load_predictor()).predict(columns).point
     with store.sandbox() as connection:
         connection.register("predicted", {"evidence_id": numbers, "loss": point})
         connection.execute(_PREDICTED)
-        return {check.rule_id: _WORDS[check.status] for check in check_rules(connection, rules)}
+        return tuple(check_rules(connection, rules))

@@ -115,10 +115,13 @@ class Coverage:
     judged: bool
     """Whether there are enough rows and models to judge it."""
 
+    level: float = 0.9
+    """The share that ought to."""
+
     @property
     def holds(self) -> bool:
-        """Whether the interval of the coverage contains the level of 90 %."""
-        return self.share.low <= 0.9 <= self.share.high
+        """Whether the interval of the coverage contains the level."""
+        return self.share.low <= self.level <= self.share.high
 
 
 LEAST_ROWS, LEAST_MODELS = 300, 8
@@ -134,3 +137,46 @@ def coverage(group: str, rows: Ints, loss: Floats, lower: Floats, upper: Floats,
         width=float((upper[rows] - lower[rows]) @ weights[rows] / total) if total > 0 else np.nan,
         judged=len(rows) >= LEAST_ROWS and count >= LEAST_MODELS,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """Rows with about the same prediction: what was predicted, and what was measured."""
+
+    rows: int
+    predicted: float
+    """Mean forecast."""
+    lower: float
+    """Mean bounds."""
+    upper: float
+    measured: float
+    """Median of the measured losses."""
+    measured_low: float
+    """Their 5 % and 95 % quantiles."""
+    measured_high: float
+    inside: float
+    """Share of the measured losses that lie within their own bounds."""
+
+
+BINS = 12
+
+
+def calibration(predicted: Floats, loss: Floats, lower: Floats, upper: Floats, weights: Floats) -> tuple[Bin, ...]:
+    """Rows in bins of equal weight, from the smallest prediction to the largest."""
+    order = np.argsort(predicted, kind="stable")
+    share = (np.cumsum(weights[order]) - weights[order] / 2) / weights.sum()
+    out = []
+    for number in range(BINS):
+        rows = order[(share * BINS).astype(int) == number]
+        if not len(rows):
+            continue
+        quantiles = [weighted_quantile(loss[rows], weights[rows], level) for level in (0.05, 0.5, 0.95)]
+        means = [float(np.average(values[rows], weights=weights[rows])) for values in (predicted, lower, upper)]
+        inside = (loss[rows] >= lower[rows]) & (loss[rows] <= upper[rows])
+        out.append(
+            Bin(
+                rows=len(rows), predicted=means[0], lower=means[1], upper=means[2], measured=quantiles[1],
+                measured_low=quantiles[0], measured_high=quantiles[2], inside=float(np.average(inside, weights=weights[rows])),
+            )
+        )  # fmt: skip
+    return tuple(out)

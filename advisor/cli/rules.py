@@ -18,7 +18,7 @@ app = new_app(cls=ListingGroup, help="Browse the papers' findings; recompute the
 Effect = Annotated[str | None, typer.Option("--effect", metavar="EFFECT", help="Only refuse, avoid, prefer, …")]
 RuleId = Annotated[str, typer.Argument(metavar="ID", help="Id of a rule, as `qadvisor rules` lists it.")]
 AgainstPredictor = Annotated[
-    bool, typer.Option("--against-predictor", help="Also ask whether the predictor agrees with the rules' directions.")
+    bool, typer.Option("--against-predictor", help="Also compute the claims on predicted losses; list the disagreements.")
 ]
 
 
@@ -67,21 +67,37 @@ def check(against_predictor: AgainstPredictor = False, json: options.Json = Fals
     from knowledge.store import open_store
 
     rules = load_rulebook()
-    agreement: dict[str, str] | None = None
+    predicted: dict[str, RuleCheck] | None = None
     with open_store() as store:
         checks = check_rules(store.connection, rules)
         if against_predictor:
-            from advisor.rule_agreement import check_against_predictor
+            from advisor.rule_agreement import predicted_checks
 
-            agreement = dict(check_against_predictor(store, rules))
+            predicted = {one.rule_id: one for one in predicted_checks(store, rules)}
     if json:
-        output.write_json(output.versioned(checks=[_check_fields(one, agreement) for one in checks]))
-    else:
-        _write_checks(checks, agreement)
+        output.write_json(output.versioned(checks=[_check_fields(one, predicted) for one in checks]))
+        return
+    _write_checks(checks, predicted)
+    if predicted is not None:
+        _write_disagreements(rules, checks, predicted)
 
 
-def _write_checks(checks: "Sequence[RuleCheck]", agreement: dict[str, str] | None) -> None:
+def _write_disagreements(rules: "Sequence[Rule]", checks: "Sequence[RuleCheck]", predicted: "dict[str, RuleCheck]") -> None:
+    """Each claim that does not hold on predicted losses, with what was measured and what is predicted."""
+    for rule, check in zip(rules, checks, strict=True):
+        said = predicted[check.rule_id]
+        if rule.claim and said.status == "contradicted":
+            output.write_text(f"\n{rule.id}: {rule.claim.text}\n")
+            for name, measured, forecast in (("own sources", check.own, said.own), ("others", check.others, said.others)):
+                if measured.value is not None and forecast.value is not None:
+                    output.write_text(
+                        f"    {name}: measured {measured.value:.4g}, predicted {forecast.value:.4g} ({rule.claim.bound})\n"
+                    )
+
+
+def _write_checks(checks: "Sequence[RuleCheck]", predicted: "dict[str, RuleCheck] | None") -> None:
     """One line a rule, then how many the evidence supports and contradicts, and how many the predictor agrees with."""
+    agreement = None if predicted is None else {rule_id: _agreement(one) for rule_id, one in predicted.items()}
     columns = ("rule", "status", "own", "n", "others", "n ") + (() if agreement is None else ("predictor",))
     rows = [
         (one.rule_id, one.status, *_result_cells(one.own), *_result_cells(one.others), *_said(agreement, one.rule_id))
@@ -113,11 +129,20 @@ def _fields(rule: "Rule") -> dict[str, Any]:
     return fields | {"acting": rule.acting, "check": _check_fields(rule.check) if rule.check else None}
 
 
-def _check_fields(check: "RuleCheck", agreement: dict[str, str] | None = None) -> dict[str, Any]:
+def _check_fields(check: "RuleCheck", predicted: "dict[str, RuleCheck] | None" = None) -> dict[str, Any]:
     from dataclasses import asdict
 
     fields = asdict(check) | {"status": check.status}
-    return fields if agreement is None else fields | {"predictor": agreement[check.rule_id]}
+    if predicted is None:
+        return fields
+    said = predicted[check.rule_id]
+    return fields | {"predictor": _agreement(said), "predicted": {"own": asdict(said.own), "others": asdict(said.others)}}
+
+
+def _agreement(check: "RuleCheck") -> str:
+    from advisor.rule_agreement import agreement
+
+    return agreement(check)
 
 
 def _check_text(check: "RuleCheck | None") -> str | None:

@@ -9,8 +9,8 @@ from advisor import backtest, baselines, fit, training
 from advisor.backtest import MEDIANS, OURS, SPLITS, run_backtest
 from advisor.baselines import BASELINES, PEER_CONSTANTS
 from advisor.law_fit import make_design
-from advisor.regret import BUDGETS, find_choices, regret
-from advisor.scores import coverage, make_pairs, pair_order, weighted_mean
+from advisor.regret import BUDGETS, find_choices, merge_cells, regret
+from advisor.scores import calibration, coverage, make_pairs, pair_order, weighted_mean
 
 FAMILIES = ("gemma", "mistral", "opt", "yi")
 NOT_FITTED = "peers' constants"
@@ -192,6 +192,41 @@ def test_coverage_counts_what_lies_within():
     found = coverage("all", np.arange(4), loss, loss - 0.1, np.array([0.2, 0.3, 0.4, 0.39]), np.ones(4), names)
     assert (found.share.value, found.rows, found.models, found.judged) == (0.75, 4, 2, False)
     assert found.width == pytest.approx(0.1725)
+
+
+def test_contexts_and_languages_are_averaged_over_those_that_recipes_share():
+    """Recipe 3 was measured in one of two cells, recipe 4 in one that no other has: neither is compared."""
+    groups = np.array([0, 0, 0, 0, 0, 0, 1])
+    cells = np.array([0, 1, 0, 1, 0, 2, 0])
+    recipes = np.array([1, 1, 2, 2, 3, 4, 5])
+    found = merge_cells(groups, cells, recipes)
+    assert [rows.tolist() for rows in found] == [[0], [2], [4], [6]]
+    found = merge_cells(groups[[0, 1, 2, 3, 5]], cells[[0, 1, 2, 3, 5]], recipes[[0, 1, 2, 3, 5]])
+    assert [rows.tolist() for rows in found] == [[0, 1], [2, 3]]
+
+
+def test_choices_of_model_and_task_are_fewer_and_regret_less_noise(report):
+    assert 0 < report.regret.choices < report.regret_by_cell.choices
+
+
+def test_floors_and_errors_by_bits_are_of_the_scored_figures(data, report):
+    scored = int(((data.score_weights > 0) & ~data.features.is_nll).sum())
+    assert sum(entry.rows for entry in report.by_bits if entry.forecast == OURS) == scored
+    assert all(0 < floor.rows <= scored and 0 <= floor.weight <= 1 for floor in report.floors)
+
+
+def test_bins_of_a_calibration_hold_all_figures_in_order(report, data):
+    for bins in report.calibration.values():
+        assert sum(entry.rows for entry in bins) == ((data.score_weights > 0) & ~data.features.is_nll).sum()
+        assert [entry.predicted for entry in bins] == sorted(entry.predicted for entry in bins)
+        assert all(entry.lower <= entry.predicted <= entry.upper and 0 <= entry.inside <= 1 for entry in bins)
+
+
+def test_a_bin_counts_what_lies_within_its_own_bounds():
+    loss = np.linspace(0, 1, 24)
+    bins = calibration(loss, loss, loss - 0.1, loss + np.where(loss > 0.5, -0.05, 0.1), np.ones(24))
+    assert [entry.inside for entry in bins] == [1.0] * 6 + [0.0] * 6
+    assert [entry.rows for entry in bins] == [2] * 12
 
 
 def test_the_mean_of_nothing_is_not_a_number():
