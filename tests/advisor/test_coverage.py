@@ -1,0 +1,42 @@
+"""The promise of the intervals, on all published evidence: nine in ten of the figures that a fit has not seen lie within."""
+
+import numpy as np
+import pytest
+
+from advisor import backtest, fit, training
+from advisor.backtest import SPLITS
+from advisor.law_fit import make_design
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return training.load_training_set(home=tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def coverages(data):
+    """By split: coverage over all rows, then by group."""
+    design = make_design(data.features, data.names("source"))
+    views = tuple(fit.left_out(data, design, folds, number) for number, folds in enumerate(fit.novelty_folds(data)))
+    return dict(zip(SPLITS, (backtest._coverages(data, bounds) for bounds in backtest._bounds(data, views)), strict=False))
+
+
+@pytest.mark.parametrize("split", SPLITS[:3])
+def test_intervals_hold_nine_in_ten(coverages, split):
+    assert 0.88 <= coverages[split][0].share.value <= 0.92
+
+
+@pytest.mark.parametrize("split", SPLITS[:3])
+def test_no_large_group_is_short(coverages, split):
+    short = {entry.group: entry.share for entry in coverages[split] if entry.judged and entry.share.high < entry.level}
+    assert not short
+
+
+@pytest.mark.parametrize("split", SPLITS[:3])
+def test_intervals_say_something(coverages, split):
+    """Bounds that always hold are easy; these are a good deal narrower than the whole range of losses."""
+    widths = np.array([entry.width for entry in coverages[split] if entry.judged])
+    assert coverages[split][0].width < 0.45
+    assert widths.min() < 0.1
