@@ -20,6 +20,8 @@ Ints = NDArray[np.intp]
 
 _SAME_SIZE = np.log(2.2)
 _RECIPE = ("method", "scheme", "format", "task", "metric", "context", "shots", "note")
+_ANY_SOURCE = ("model", "method", "w_bits", "w_dtype", "w_group", "a_bits", "kv_bits", "kv_dtype", "format", "task", "context")
+"""What two sources must agree in (as in `advisor.source_noise`); names of schemes and notes are each source's own."""
 _HALF_NORMAL = float(np.sqrt(2 / np.pi))
 """Mean absolute deviation of a normal variable, in standard deviations."""
 
@@ -58,11 +60,11 @@ def noise_floors(data: TrainingSet, point: Floats) -> tuple[Floor, ...]:
         return np.asarray(models[others] != models[row])
 
     sources = data.names("source")
-    other_source = _median(data, _cells(data, ("model", *_RECIPE)), lambda row, others: sources[others] != sources[row])
+    other_source = _median(data, _cells(data, _ANY_SOURCE), lambda row, others: sources[others] != sources[row])
     known = ~np.isnan(data.loss_se)
     forecasts = {
-        "the true figure, measured with the items of the test": np.where(known, _HALF_NORMAL * data.loss_se, np.nan),
-        "the same cell from another source": np.abs(other_source - data.loss),
+        "the true figure, blurred by the items of the test": np.where(known, _HALF_NORMAL * data.loss_se, np.nan),
+        "the same model, recipe and task from another source": np.abs(other_source - data.loss),
         "the same recipe and task on a model of the same family and size": np.abs(
             _median(data, by_source, sibling) - data.loss
         ),
