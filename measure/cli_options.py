@@ -34,7 +34,9 @@ Recipes = Annotated[
 Suite = Annotated[
     str | None,
     typer.Option(
-        "--suite", metavar="NAME", help="Named tasks: quick (if nothing is given), text, efficiency, li2024, jin2024."
+        "--suite",
+        metavar="NAME",
+        help="Named tasks: quick (if nothing is given), text, efficiency, li2024, jin2024, or a part.",
     ),
 ]
 Tasks = Annotated[

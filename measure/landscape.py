@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from knowledge.errors import InvalidRequestError
 from knowledge.measurements import CalibrationFacts
 from knowledge.probes import Estimate, Landscape
 from knowledge.schemes import parse_scheme
 from measure.inference import forward_logits, in_batches, token_log_probabilities
 from measure.presets import PROTOCOLS
+from measure.probe import check_landscape_dtype
 from measure.quantizers.fake import accumulator, in_blocks
 from measure.quantizers.targets import weight_targets
 from measure.spread import roundings_of
@@ -44,11 +44,7 @@ def measure_landscape(loaded: "LoadedModel", ids: Tensor, text: CalibrationFacts
     Raises:
         InvalidRequestError: the model is not in float32, where a change of one percent is lost in rounding.
     """
-    if loaded.settings.dtype != "float32":
-        raise InvalidRequestError(
-            "the landscape is taken in float32: smaller types round away small changes of the weights",
-            given=loaded.settings.dtype, allowed="--dtype float32",
-        )  # fmt: skip
+    check_landscape_dtype(loaded.settings.dtype)
     targets = weight_targets(loaded.model)
     parameters = [target.parameter for target in targets]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from math import prod
 
-from knowledge.errors import MissingDependencyError
+from knowledge.errors import InvalidRequestError, MissingDependencyError
 from knowledge.measurements import ModelFacts
 from knowledge.probes import Probe
 from measure.environment import capture_environment
@@ -30,9 +30,12 @@ def probe_model(
 
     Raises:
         InvalidModelError: no matrix to look at, or weights that are not numbers.
+        InvalidRequestError: a landscape in a type smaller than float32.
         TaskDataError: the calibration text is too short.
         MissingDependencyError: the extra `measure` is not installed.
     """
+    if landscape:
+        check_landscape_dtype(settings.dtype)
     try:
         from measure.spread import total_stats
         from measure.weightstats import measure_weights
@@ -63,6 +66,19 @@ def probe_model(
         landscape=around,
         environment=capture_environment(settings.device),
     )
+
+
+def check_landscape_dtype(dtype: str) -> None:
+    """See that the loss around the weights can be told from rounding.
+
+    Raises:
+        InvalidRequestError: it cannot: a change of one percent is lost in a smaller type.
+    """
+    if dtype != "float32":
+        raise InvalidRequestError(
+            "the landscape is taken in float32: smaller types round away small changes of the weights",
+            given=dtype, allowed="--dtype float32",
+        )  # fmt: skip
 
 
 def _facts(source: ModelSource) -> ModelFacts:

@@ -32,22 +32,35 @@ KINDS: dict[str, str] = {
 JUDGED = ("mt_bench", "followbench")
 """Kinds whose answers a judge grades; their questions are JSON lines in the folder of own tasks."""
 
+_STUDIES: dict[str, dict[str, tuple[str, ...]]] = {
+    "li2024": {
+        "basic": ("lambada_openai",),
+        "emergent": (
+            "mmlu", "ceval-valid", "bigbench_strategyqa_multiple_choice", "gsm8k", "arc_challenge", "arc_easy", "hellaswag",
+        ),
+        "trust": (
+            "ethics_cm", "ethics_justice", "ethics_deontology", "ethics_virtue", "truthfulqa_mc1", "truthfulqa_mc2", "adv_sst2",
+            "adv_qqp", "adv_mnli", "adv_mnli_mm", "adv_qnli", "adv_rte",
+        ),
+        "dialogue": ("mt_bench",),
+        "long": ("retrieval",),
+    },
+    "jin2024": {
+        "knowledge": ("mmlu", "ceval-valid", "cnn_dailymail_abisee", "xsum", "gsm8k", "snli", "perplexity"),
+        "alignment": ("followbench", "truthfulqa_mc1", "bbq"),
+        "efficiency": ("speed",),
+    },
+}  # fmt: skip
+"""Study -> its types or dimensions -> tasks. XSum needs the package unitxt, the summaries need rouge_score and bert_score."""
+
 SUITES: dict[str, tuple[str, ...]] = {
     "quick": ("perplexity", "kl-divergence", "retrieval", "arithmetic-choice"),
     "text": ("perplexity", "kl-divergence"),
     "efficiency": ("speed",),
-    "li2024": (
-        "lambada_openai", "mmlu", "ceval-valid", "bigbench_strategyqa_multiple_choice", "gsm8k", "arc_challenge", "arc_easy",
-        "hellaswag", "ethics_cm", "ethics_justice", "ethics_deontology", "ethics_virtue", "truthfulqa_mc1", "truthfulqa_mc2",
-        "adv_sst2", "adv_qqp", "adv_mnli", "adv_mnli_mm", "adv_qnli", "adv_rte", "mt_bench", "retrieval",
-    ),
-    "jin2024": (
-        "mmlu", "ceval-valid", "cnn_dailymail_abisee", "xsum", "gsm8k", "snli", "followbench", "truthfulqa_mc1", "bbq",
-        "perplexity", "speed",
-    ),
-}  # fmt: skip
-"""Suite -> tasks. All of `quick`, `text` and `efficiency` run without a network. XSum needs the package unitxt, the
-summaries need rouge_score and bert_score."""
+    **{study: tuple(task for tasks in parts.values() for task in tasks) for study, parts in _STUDIES.items()},
+    **{f"{study}-{part}": tasks for study, parts in _STUDIES.items() for part, tasks in parts.items()},
+}
+"""Suite -> tasks; a part of a study is called `li2024-trust`. `quick`, `text` and `efficiency` run without a network."""
 
 SUITE_GAPS: dict[str, str] = {
     "li2024": "multi-document QA (LITM), which no task of the harness is; its nearest is longbench_hotpotqa",

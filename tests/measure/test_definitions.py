@@ -29,6 +29,13 @@ def test_every_definition_is_in_a_suite():
     assert names <= {task for tasks in SUITES.values() for task in tasks}
 
 
+@pytest.mark.parametrize(("study", "parts"), [("li2024", 5), ("jin2024", 3)])
+def test_a_study_is_the_sum_of_its_parts(study, parts):
+    found = [tasks for name, tasks in SUITES.items() if name.startswith(f"{study}-")]
+    assert len(found) == parts
+    assert tuple(task for tasks in found for task in tasks) == SUITES[study]
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_definitions_score_local_documents(backend_for, tmp_path, name):
     rows = [ROWS[name], ROWS[name]] + [ROWS[name] | {"label": -1}] * (

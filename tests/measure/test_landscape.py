@@ -13,6 +13,7 @@ from knowledge.probes import probe_features, probe_from_json  # noqa: E402
 from measure.calibration import calibration_ids  # noqa: E402
 from measure.cli import app  # noqa: E402
 from measure.landscape import RADII, hessian_traces, losses_along_directions, measure_landscape  # noqa: E402
+from measure.probe import probe_model  # noqa: E402
 from measure.quantizers.targets import weight_targets  # noqa: E402
 
 pytestmark = pytest.mark.measure
@@ -151,6 +152,10 @@ def test_small_types_are_refused(backend_for, monkeypatch):
     monkeypatch.setattr(loaded, "settings", replace(loaded.settings, dtype="bfloat16"))
     with pytest.raises(InvalidRequestError, match="taken in float32"):
         measure_landscape(loaded, ids, text)
+    with pytest.raises(InvalidRequestError, match="taken in float32"):  # before anything is read
+        probe_model(
+            loaded.source, loaded.settings, landscape=True, on_matrix=lambda done, total: pytest.fail("weights were read")
+        )
 
 
 def test_landscape_from_the_command_line(model_folder, tmp_path):
