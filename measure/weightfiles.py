@@ -69,8 +69,10 @@ class StoredMatrix:
                     raise InvalidModelError(
                         f"{self.file.name} is cut short", given=str(self.file), hint="complete the download"
                     )
-                block = torch.frombuffer(data, dtype=self.dtype).reshape(-1, *self.shape[-2:] if self.transposed else (unit,))
-                yield block.transpose(-1, -2).reshape(-1, self.columns) if self.transposed else block
+                block = torch.frombuffer(data, dtype=self.dtype)
+                if self.transposed:
+                    block = block.reshape(-1, *self.shape[-2:]).transpose(-1, -2)
+                yield block.reshape(-1, self.columns)
 
 
 def stored_matrices(source: ModelSource) -> list[StoredMatrix]:
@@ -110,6 +112,4 @@ def _matrix(
         )  # fmt: skip
     families = _EXPERTS_TRANSPOSED if len(shape) == 3 else _STORED_TRANSPOSED
     start = begin + int(entry["data_offsets"][0])  # type: ignore[index]
-    return StoredMatrix(
-        name=name, file=file, dtype=dtype, shape=shape, start=start, transposed=source.family in families
-    )  # fmt: skip
+    return StoredMatrix(name=name, file=file, dtype=dtype, shape=shape, start=start, transposed=source.family in families)

@@ -14,7 +14,7 @@ from measure.presets import Protocol
 from measure.quantizers import Applied, TensorChange, load_quantizer
 from measure.quantizers.activations import quantize_activations
 from measure.quantizers.fake import accumulator, block_rows, in_blocks
-from measure.quantizers.fused import Rule, find_kernel, round_groups
+from measure.quantizers.fused import Kernel, Rule, find_kernel, round_groups
 from measure.quantizers.targets import Target, weight_targets
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def rewrite_weights(
         flattened: whether groups run over the flattened matrix, so that no row needs an exception (bitsandbytes).
     """
     applied = Applied(model=loaded.model, undo_steps=[loaded.originals.restore])
-    fused: list[tuple[Tensor, TensorChange]] = []
+    waiting: list[tuple[TensorChange, Tensor]] = []
     for target in weight_targets(loaded.model, routers=protocol.quantize_router):
         rows, columns = target.matrix().shape
         group = columns if weights.strategy in (None, "channel", "tensor") else weights.group_size or columns
@@ -84,30 +84,37 @@ def rewrite_weights(
         if rule is not None and not target.transposed:
             kernel = find_kernel(rule(group), loaded.device, target.parameter.dtype)
         if kernel is not None:
-            values, sums = round_groups(kernel, target.parameter.detach().reshape(-1, group))
-            target.parameter.data = values.reshape(target.parameter.shape)  # no pass over memory to copy it
-            blank = TensorChange(
-                name=target.name, elements=rows * columns, bits=bits, group=group, squared_error=0.0, squared_norm=0.0,
-                exception=exception,
-            )  # fmt: skip
-            fused.append((sums, blank))
+            waiting.append(_in_one_pass(kernel, target, bits=bits, group=group, exception=exception))
             continue
         matrix = target.matrix()
         quantized = in_blocks(rounding(target, group), matrix, whole=whole)
         applied.changes.append(compare(target.name, matrix, quantized, bits=bits, group=group, exception=exception))
         target.write(quantized)
-    applied.changes += _changes_of(fused)
+    applied.changes += _with_sums(waiting)
     return applied
 
 
-def _changes_of(fused: list[tuple[Tensor, TensorChange]]) -> list[TensorChange]:
-    """The changes with the sums of the fused kernels, fetched from the device at once."""
-    if not fused:
+def _in_one_pass(
+    kernel: Kernel, target: Target, *, bits: float, group: int, exception: str | None
+) -> tuple[TensorChange, Tensor]:
+    """Round a parameter by a fused kernel; its change lacks the sums, which are still on the device."""
+    values, sums = round_groups(kernel, target.parameter.detach().reshape(-1, group))
+    target.parameter.data = values.reshape(target.parameter.shape)  # no further pass over memory to copy it
+    change = TensorChange(
+        name=target.name, elements=values.numel(), bits=bits, group=group, squared_error=0.0, squared_norm=0.0,
+        exception=exception,
+    )  # fmt: skip
+    return change, sums
+
+
+def _with_sums(waiting: list[tuple[TensorChange, Tensor]]) -> list[TensorChange]:
+    """The changes with their sums, fetched from the device at once."""
+    if not waiting:
         return []
-    sums = torch.stack([sums for sums, _ in fused]).tolist()
+    fetched = torch.stack([sums for _, sums in waiting]).tolist()
     return [
-        replace(blank, squared_error=error, squared_norm=norm, constant=low == high)
-        for (_, blank), (error, norm, low, high) in zip(fused, sums, strict=True)
+        replace(change, squared_error=error, squared_norm=norm, constant=low == high)
+        for (change, _), (error, norm, low, high) in zip(waiting, fetched, strict=True)
     ]
 
 
