@@ -53,10 +53,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.write:
+        print(write_model(arguments.write, arguments.layers))
+        return
     folder = Path(tempfile.mkdtemp(prefix="probe-", dir=arguments.folder))
     try:
-        count = write_model(folder, arguments.layers)
+        # in a process of its own: a child's peak counts what its parent held when it was started
+        writer = [sys.executable, __file__, "--write", str(folder), "--layers", str(arguments.layers)]
+        count = int(subprocess.run(writer, check=True, stdout=subprocess.PIPE, text=True).stdout)
         program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from measure.cli import app; app()"
         start = time.perf_counter()
         child = subprocess.Popen(
