@@ -55,7 +55,8 @@ def require_renderer() -> Callable[..., str]:
         from vl_convert import vegalite_to_svg
     except ImportError as error:
         raise MissingDependencyError.of("vl-convert-python", extra="plots", purpose="drawing plots") from error
-    return vegalite_to_svg
+    draw: Callable[..., str] = vegalite_to_svg
+    return draw
 
 
 def specifications(report: BacktestReport) -> Iterator[tuple[str, Spec]]:
