@@ -47,7 +47,7 @@ def drawn(first: int, last: int) -> str:
     """SQL for the rows with these numbers: a packaged row each, its loss moved by at most one standard error."""
     return f"""
         SELECT b.* EXCLUDE (score, loss, source), r.i, 'own:' || b.source AS source, moved AS loss,
-            CASE b.loss_kind WHEN 'relative' THEN b.baseline - moved * (b.baseline - b.chance)
+            CASE b.loss_kind WHEN 'relative' THEN least(greatest(b.baseline - moved * (b.baseline - b.chance), 0), 100)
                 ELSE b.baseline * exp(moved) END AS score
         FROM (SELECT i, hash(i) % (SELECT count(*) FROM base) AS n, (hash(i + 7) % 2000001) / 1e6 - 1 AS u
               FROM range({first}, {last}) t(i)) r
