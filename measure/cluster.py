@@ -24,13 +24,17 @@ from measure.worker import Assignment
 LIBRARY_BYTES = 2 << 30
 """Memory of a worker beside its weights: torch and the quantization libraries loaded, and batches of activations."""
 
+_STARTS = 3
+"""Tries to start a cluster here: Ray gives its processes 30 s, too few on a machine with much else to do."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
     """How a sweep uses a cluster."""
 
     address: str | None = None
-    """Of the cluster; `auto` finds the one that runs on this machine, None starts one here and stops it afterwards."""
+    """Of the cluster; `auto` finds the one that runs on this machine. None: `RAY_ADDRESS`, else one is started here and stopped
+    afterwards."""
     workers: int | None = None
     """Workers at once; None = as many as the cluster has room for."""
     cpus: float = 1.0
@@ -82,7 +86,7 @@ def run_on_ray(
         )
         for model, plan in zip(asked.models, plans, strict=True)
     ]
-    with _connected(cluster.address) as ray:
+    with connected(cluster.address) as ray:
         needs = [worker_needs(plan, cluster) for plan in plans]
         room = min(_room(ray.nodes(), need) for need in needs)
         driver = Driver(ray, plans, assignments, needs, limit=min(cluster.workers or room, room), on_event=on_event)
@@ -128,7 +132,7 @@ def _words(resources: dict[str, float]) -> str:
 
 
 @contextmanager
-def _connected(address: str | None) -> Iterator[Any]:
+def connected(address: str | None) -> Iterator[Any]:
     """Ray, connected to a cluster; one that was started here is stopped at the end, a connection that was there stays."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a default that is to change
     try:
@@ -138,18 +142,25 @@ def _connected(address: str | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        options |= {"include_dashboard": False}
-    try:
-        ray.init(address=address or "local", **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise QAdvisorError(
-            f"no Ray cluster: {' '.join(str(error).split())[:300]}",
-            given=address,
-            allowed="HOST:PORT of a cluster, auto for the one on this machine, or none to start one here",
-        ) from error
+    _connect(ray, address or os.environ.get("RAY_ADDRESS") or "local")
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    local = {"include_dashboard": False} if address == "local" else {}
+    for start in range(_STARTS if local else 1, 0, -1):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        except Exception as error:  # of many kinds, the plain one among them
+            ray.shutdown()
+            if start == 1:
+                raise QAdvisorError(
+                    f"no Ray cluster: {' '.join(str(error).split())[:300]}",
+                    given=address,
+                    allowed="HOST:PORT of a cluster, auto for the one on this machine, or none to start one here",
+                ) from error
+        else:
+            return

@@ -7,7 +7,6 @@ tasks a recipe, beside the same cells run in this process. Loading and the start
 """
 
 import argparse
-import logging
 import os
 import sys
 import tempfile
@@ -55,7 +54,7 @@ def sweep_times(folder: Path, *, recipe_count: int, tasks: list[str], workers: i
             first.append(time.perf_counter())
 
     begin = time.perf_counter()
-    cluster = ClusterOptions(workers=workers)
+    cluster = ClusterOptions(workers=workers, cpus=0.5)
     again = run_on_ray(request, plans, cluster=cluster, run=RunOptions(), on_event=watch, backend=BACKEND)
     end = time.perf_counter()
     assert summary.ok == again.ok == recipe_count * len(tasks), (summary, again)
@@ -73,18 +72,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
     workers = parser.parse_args().workers
-    import ray
-
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ |= {
-            "QADVISOR_FAKE_SWEEP": name,
-            "PYTHONPATH": str(ROOT / "tests"),
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        }
-        start = time.perf_counter()
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        print(f"cluster of {workers} workers started in {time.perf_counter() - start:.1f} s")
+        os.environ |= {"QADVISOR_FAKE_SWEEP": name, "PYTHONPATH": str(ROOT / "tests")}
+        compare(Path(name), workers)
+
+
+def compare(folder: Path, workers: int) -> None:
+    """Run both shapes of sweep on one cluster."""
+    from measure.cluster import connected
+
+    start = time.perf_counter()
+    with connected(None):
+        print(f"cluster started in {time.perf_counter() - start:.1f} s; {workers} workers", flush=True)
         shapes = ((1000, ["retrieval"]), (100, [f"task-{number}" for number in range(10)]))
         for recipe_count, tasks in shapes:
             found = sweep_times(folder / str(recipe_count), recipe_count=recipe_count, tasks=tasks, workers=workers)
@@ -92,7 +91,6 @@ def main() -> None:
             here, there = found["here"] / cells * 1e3, found["ray"] / cells * 1e3
             print(f"{cells} cells, {len(tasks)} a recipe, planned in {found['plan']:.1f} s:")
             print(f"  here {here:.1f} ms a cell; on Ray {there:.1f} ms a cell, first record after {found['start']:.1f} s")
-        ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ import pytest
 from fake_sweep import ClusterBackend, write_model
 
 from knowledge.errors import InvalidRequestError, QAdvisorError, StoreError
-from measure.cluster import ClusterOptions, run_on_ray, worker_needs
+from measure.cluster import ClusterOptions, connected, run_on_ray, worker_needs
 from measure.outputs import read_folder
 from measure.runner import Summary, run_plan
 from measure.sweep import RunOptions, SweepRequest, state_recipes, state_tasks
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 
 RECIPES = ["w8a16", "w4a16", "w3a16", "w2a16", "kv8", "kv4", "kv2"]
 TASKS = ["retrieval", "perplexity"]
@@ -29,15 +29,13 @@ BACKEND = "fake_sweep:ClusterBackend"
 
 @pytest.fixture(scope="module")
 def steering(tmp_path_factory):
-    """The folder that steers the workers; a cluster of two cores runs as long as it is used."""
+    """The folder that steers the workers; a cluster runs here as long as it is used."""
     folder = tmp_path_factory.mktemp("steering")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QADVISOR_FAKE_SWEEP", str(folder))
         patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        yield folder
-        ray.shutdown()
+        with connected(None):
+            yield folder
 
 
 @pytest.fixture
@@ -50,7 +48,7 @@ def sweep(steering, tmp_path):
     def run(*, request=request, run=None, on_event=lambda event: None, **cluster):
         run = run or RunOptions()
         plans = request.plans(tmp_path / "runs", run)
-        options = ClusterOptions(**cluster)
+        options = ClusterOptions(**{"workers": 2, "cpus": 0.5} | cluster)
         return run_on_ray(request, plans, cluster=options, run=run, on_event=on_event, backend=BACKEND)
 
     return run
@@ -174,10 +172,10 @@ def test_records_that_do_not_arrive(sweep, tmp_path, monkeypatch):
 
 
 def test_no_node_has_room(sweep):
-    with pytest.raises(InvalidRequestError, match="no node of the cluster has room for a worker, which needs 64 CPU"):
-        sweep(cpus=64.0)
-    with pytest.raises(InvalidRequestError, match="1 GPU"):
-        sweep(gpus=1.0)
+    with pytest.raises(InvalidRequestError, match="no node of the cluster has room for a worker, which needs 4096 CPU"):
+        sweep(cpus=4096.0)
+    with pytest.raises(InvalidRequestError, match="1024 GPU"):
+        sweep(gpus=1024.0)
 
 
 @pytest.mark.parametrize(
