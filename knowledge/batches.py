@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +52,7 @@ def write_quarantine(folder: Path, refused: Iterable[Sequence[object]]) -> Path:
 def count_rows(file: Path) -> int:
     """Rows of a Parquet file."""
     with in_memory() as connection:
-        return int(_one(connection, "SELECT count(*) FROM read_parquet($file)", {"file": str(file)}))
+        return int(_one(connection, "SELECT count(*) FROM read_parquet($file)", {"file": escape(str(file))}))
 
 
 def check_batch(file: Path, table: Table) -> None:
@@ -63,7 +64,7 @@ def check_batch(file: Path, table: Table) -> None:
     with in_memory() as connection:
         found = dict(
             connection.execute(
-                "SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM read_parquet($file))", {"file": str(file)}
+                "SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM read_parquet($file))", {"file": escape(str(file))}
             ).fetchall()
         )
     wrong = [name for name, kind in COLUMNS[table].items() if found.get(name) != kind]
@@ -79,7 +80,7 @@ def known_hashes(files: Collection[Path], hashes: Sequence[str]) -> set[str]:
         connection.execute("CREATE TABLE asked AS SELECT unnest($hashes::VARCHAR[]) AS row_hash", {"hashes": list(hashes)})
         found = connection.execute(
             "SELECT DISTINCT row_hash FROM read_parquet($files, union_by_name = true) SEMI JOIN asked USING (row_hash)",
-            {"files": [str(file) for file in files]},
+            {"files": [escape(str(file)) for file in files]},
         )
         return {row_hash for (row_hash,) in found.fetchall()}
 
@@ -89,11 +90,11 @@ def rows_only_in(files: Collection[Path], others: Collection[Path]) -> list[RowC
     if not files:
         return []
     with in_memory() as connection:
-        parameters: Mapping[str, object] = {"files": [str(file) for file in files]}
+        parameters: Mapping[str, object] = {"files": [escape(str(file)) for file in files]}
         apart = ""
         if others:
             apart = "ANTI JOIN (SELECT row_hash FROM read_parquet($others, union_by_name = true)) USING (row_hash)"
-            parameters = {**parameters, "others": [str(file) for file in others]}
+            parameters = {**parameters, "others": [escape(str(file)) for file in others]}
         found = connection.execute(
             "SELECT source, model, coalesce(task, 'speed') AS task, count(*) FROM (SELECT * FROM (SELECT NULL AS task) WHERE"
             f" false UNION ALL BY NAME SELECT * FROM read_parquet($files, union_by_name = true)) {apart}"

@@ -32,12 +32,14 @@ def read_only(path: Path) -> Connection:
     Raises:
         DatabaseError: the file is missing, damaged, or of another version.
     """
-    return duckdb.connect(str(path), read_only=True, config=_SETTINGS | _LOCKED)
+    connection = _connect(str(path), read_only=True)
+    lock(connection)
+    return connection
 
 
 def in_memory() -> Connection:
     """A connection to an empty database in memory that may read files until `lock` is called on it."""
-    return duckdb.connect(config=_SETTINGS)
+    return _connect()
 
 
 def lock(connection: Connection) -> None:
@@ -48,13 +50,19 @@ def lock(connection: Connection) -> None:
 
 def scratch_connection() -> Connection:
     """An empty connection in memory that reaches no file and no network, to check SQL before it runs on a store."""
-    return duckdb.connect(config=_SETTINGS | {"enable_external_access": "false"})
+    return _connect(enable_external_access="false")
 
 
 def working(path: Path, *, spill: Path | None = None) -> Connection:
     """A connection that may read files and write the database `path`; it sorts in `spill` what exceeds its memory."""
-    config = _SETTINGS | {"memory_limit": _WORK_MEMORY, "temp_directory": str(spill or path.with_suffix(".tmp"))}
-    return duckdb.connect(str(path), config=config)
+    return _connect(str(path), memory_limit=_WORK_MEMORY, temp_directory=str(spill or path.with_suffix(".tmp")))
+
+
+def _connect(path: str = ":memory:", *, read_only: bool = False, **settings: str) -> Connection:
+    """A connection that prints nothing: DuckDB draws a bar on stdout where it takes the program for interactive."""
+    connection = duckdb.connect(path, read_only=read_only, config=_SETTINGS | settings)
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def write_parquet(path: Path, columns: Mapping[str, str], rows: Iterable[Sequence[object]]) -> None:
@@ -68,7 +76,7 @@ def write_parquet(path: Path, columns: Mapping[str, str], rows: Iterable[Sequenc
     import csv
     import tempfile
 
-    import duckdb
+    import duckdb  # noqa: F401 - what reads CSV is in its layer of relations
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         table, result = Path(folder) / "rows.csv", Path(folder) / "rows.parquet"
@@ -76,7 +84,7 @@ def write_parquet(path: Path, columns: Mapping[str, str], rows: Iterable[Sequenc
             csv.writer(file, lineterminator="\n").writerows(
                 ["\\N" if value is None else value for value in row] for row in rows
             )
-        with duckdb.connect(config=_SETTINGS) as connection:
+        with _connect() as connection:
             read = connection.read_csv(
                 str(table), header=False, columns=dict(columns), na_values="\\N", delimiter=",", quotechar='"', escapechar='"'
             )

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PART = ".part"
@@ -60,6 +61,30 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, *, wait_s: float) -> Iterator[None]:
+    """Hold the lock file `path`; the operating system drops the lock when the process ends, however it ends.
+
+    Raises:
+        TimeoutError: another holds it for longer than `wait_s`.
+        OSError: the folder cannot be written, or its file system has no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=wait_s)
+    except Timeout as error:
+        raise TimeoutError(f"{path} is held by another process") from error
+    except NotImplementedError as error:
+        raise OSError(f"the file system of {path} has no locks") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256_of(path: Path) -> str:

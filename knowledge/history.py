@@ -7,7 +7,7 @@ from typing import Literal
 
 from knowledge.batches import RowCount, rows_only_in
 from knowledge.files import sha256_of
-from knowledge.pointer import SNAPSHOTS, predictor_path, read_pointer
+from knowledge.pointer import FILE, SNAPSHOTS, predictor_path, read_pointer
 from knowledge.restore import is_whole, version_in_use
 from knowledge.versions import BATCHES, Manifest, Move, all_manifests, damaged_manifests, find_version, read_log
 
@@ -79,7 +79,8 @@ def verify(home: Path) -> list[Finding]:
 def _pointer(home: Path) -> Iterator[Finding]:
     pointer = read_pointer(home)
     if pointer is None:
-        yield Finding(file="current", state="missing", detail="no pointer that can be read; the next question writes it anew")
+        if (home / FILE).exists():
+            yield Finding(file=FILE, state="damaged", detail="the next question writes it anew")
         return
     name = f"{SNAPSHOTS}/{pointer.file}"
     try:

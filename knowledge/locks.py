@@ -2,13 +2,13 @@
 
 import json
 import os
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from socket import gethostname
 
 from knowledge.errors import StoreError
-from knowledge.files import write_whole
+from knowledge.files import locked, write_whole
 from knowledge.versions import now
 
 LOCK = ".refresh.lock"
@@ -30,36 +30,37 @@ def refresh_lock(home: Path, *, wait_s: float, on_wait: Callable[[str], None] = 
     Raises:
         StoreError: another process holds the lock for longer, or the folder cannot be written.
     """
-    from filelock import FileLock, Timeout
-
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(home / LOCK)
+    with ExitStack() as stack:
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            on_wait(holder(home))
-            lock.acquire(timeout=wait_s)
-    except Timeout as error:
-        raise StoreError(
-            f"another refresh is at work on {home}: {holder(home)}",
-            given=f"waited {wait_s:g} s",
-            hint="--wait SECONDS waits longer",
-        ) from error
-    except OSError as error:
-        raise StoreError(
-            f"{home} cannot be written: {error.strerror or error}",
-            given=str(home),
-            hint="set QADVISOR_HOME to a writable folder",
-        ) from error
+            _acquire(stack, home, wait_s, on_wait)
+        except TimeoutError as error:
+            raise StoreError(
+                f"another refresh is at work on {home}: {holder(home)}",
+                given=f"waited {wait_s:g} s",
+                hint="--wait SECONDS waits longer",
+            ) from error
+        except OSError as error:
+            raise StoreError(
+                f"{home} cannot be written: {error.strerror or error}",
+                given=str(home),
+                hint="set QADVISOR_HOME to a writable folder",
+            ) from error
+        try:
+            with suppress(OSError):  # for the message alone
+                write_whole(home / HOLDER, json.dumps({"pid": os.getpid(), "host": gethostname(), "since": now()}) + "\n")
+            yield
+        finally:
+            with suppress(OSError):
+                (home / HOLDER).unlink(missing_ok=True)
+
+
+def _acquire(stack: ExitStack, home: Path, wait_s: float, on_wait: Callable[[str], None]) -> None:
+    """Take the lock at once, or say who has it and wait."""
     try:
-        with suppress(OSError):  # for the message alone
-            write_whole(home / HOLDER, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now()}) + "\n")
-        yield
-    finally:
-        with suppress(OSError):
-            (home / HOLDER).unlink(missing_ok=True)
-        lock.release()
+        stack.enter_context(locked(home / LOCK, wait_s=0))
+    except TimeoutError:
+        on_wait(holder(home))
+        stack.enter_context(locked(home / LOCK, wait_s=wait_s))
 
 
 def holder(home: Path) -> str:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from knowledge.database import Connection, DatabaseError, read_only
 from knowledge.errors import StoreError
 from knowledge.evidence import PUBLISHED, efficiency_path, evidence_path
-from knowledge.files import write_whole
+from knowledge.files import locked, write_whole
 from knowledge.values import value
 
 FILE = "current"
@@ -146,11 +146,8 @@ def swap_pointer(home: Path, seen: Pointer | None, pointer: Pointer) -> bool:
 
 @contextmanager
 def pointer_lock(home: Path) -> Iterator[None]:
-    """Held while the pointer is compared and written."""
-    from filelock import FileLock
-
-    home.mkdir(parents=True, exist_ok=True)
-    with FileLock(home / _LOCK, timeout=_LOCK_S):
+    """Held while the pointer is compared and written; the errors are those of `locked`."""
+    with locked(home / _LOCK, wait_s=_LOCK_S):
         yield
 
 

@@ -29,6 +29,8 @@ from knowledge.versions import BATCHES, Manifest, find_version, load_manifest, n
 
 RUNS = "runs"
 QUARANTINE = Path(RUNS, "quarantine")
+AGAIN = "again"
+"""Folder of records whose name another record in `runs/` has."""
 Known = Callable[[Sequence[str]], set[str]]
 """Which of some row hashes the version in use has."""
 
@@ -217,11 +219,18 @@ def _named_copy(file: Path, folder: Path) -> Path:
 
 
 def _keep_records(home: Path, records: Sequence[Path]) -> None:
-    """Copy run records from elsewhere into the user's `runs/`, where the name of a record says what was run."""
+    """Copy run records from elsewhere into the user's `runs/`, where the name of a record says what was run.
+
+    Where another record has that name (the same run, run again), the newcomer goes to a folder beside it.
+    """
     runs = home / RUNS
     for record in records:
-        target = runs / record.name
-        if not target.exists() and not record.resolve().is_relative_to(runs.resolve()):
+        if record.resolve().is_relative_to(runs.resolve()):
+            continue
+        target, digest = runs / record.name, sha256_of(record)
+        if target.exists() and sha256_of(target) != digest:
+            target = runs / AGAIN / f"{record.stem}-{digest[:8]}.json"
+        if not target.exists():
             copy_whole(record, target)
 
 

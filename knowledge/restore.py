@@ -99,7 +99,12 @@ def restored(home: Path, version: str | None) -> Opened:
     connection, snapshot = None, None
     try:
         snapshot, sha256 = find_or_build(home, content)
-        connection = read_only(snapshot)
+        try:
+            connection = read_only(snapshot)
+        except DatabaseError as error:  # whole, and written by another version of DuckDB
+            _LOG.debug("%s cannot be opened: %s", snapshot, error)
+            snapshot, sha256 = build(home, content)
+            connection = read_only(snapshot)
         if version is None:
             swap_pointer(home, seen, content.pointer(snapshot, sha256))
         snapshots.prune(home, snapshot)

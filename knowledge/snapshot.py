@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from glob import escape
 from pathlib import Path
 from time import time
 
@@ -76,7 +77,7 @@ def create_tables(connection: Connection, file: FileOf, batches: Sequence[Batch]
     """
     base, tail = layout(batches)
     _create_base(connection, file, base)
-    connection.execute("CREATE TABLE efficiency AS SELECT * FROM read_parquet($file)", {"file": str(efficiency_path())})
+    connection.execute("CREATE TABLE efficiency AS SELECT * FROM read_parquet($file)", {"file": escape(str(efficiency_path()))})
     connection.execute("CREATE TABLE sources (id VARCHAR, title VARCHAR, origin VARCHAR, licence VARCHAR, caveats VARCHAR)")
     values = [(source.id, source.title, source.origin, source.licence, source.caveats) for source in all_sources().values()]
     connection.executemany("INSERT INTO sources VALUES (?, ?, ?, ?, ?)", values)
@@ -89,13 +90,13 @@ def _create_base(connection: Connection, file: FileOf, base: Sequence[Batch]) ->
     """Create the table `evidence` with the packaged rows and those of `base`, in order."""
     rows = f"SELECT {_names(COLUMNS)}, NULL::VARCHAR AS checkpoint FROM read_parquet($packaged)"
     models = "SELECT model FROM read_parquet($packaged)"
-    parameters: dict[str, object] = {"packaged": str(evidence_path())}
+    parameters: dict[str, object] = {"packaged": escape(str(evidence_path()))}
     if base:
         rows += f" UNION ALL {_measured(base)}"
         models += " UNION ALL SELECT model FROM read_parquet($files)"
         parameters |= _paths(file, base)
     connection.execute(f"CREATE TABLE evidence AS {rows} LIMIT 0", parameters)
-    counted = {name: value for name, value in parameters.items() if name != "ids"}
+    counted = {name: value for name, value in parameters.items() if name not in ("names", "ids")}
     counts = connection.execute(f"SELECT model, count(*) FROM ({models}) GROUP BY model ORDER BY model", counted).fetchall()
     for first, last in _ranges(counts):
         wanted = f"SELECT * FROM ({rows}) WHERE model BETWEEN $first AND $last {_ORDER}"
@@ -123,7 +124,7 @@ def extend_tables(connection: Connection, file: FileOf, added: Sequence[Batch], 
             connection.execute(f"INSERT INTO evidence {_measured([batch])} {_ORDER}", _paths(file, [batch]))
         else:
             rows = f"SELECT {_names(EFFICIENCY_COLUMNS)} FROM read_parquet($file)"
-            connection.execute(f"INSERT INTO efficiency {rows}", {"file": str(file(batch))})
+            connection.execute(f"INSERT INTO efficiency {rows}", {"file": escape(str(file(batch)))})
     for flag in broken:
         connection.execute(
             "UPDATE evidence SET learnable = false, reason = $reason WHERE own AND model = $model AND scheme = $scheme"
@@ -158,19 +159,20 @@ def prune(home: Path, kept: Path) -> None:
 
 
 def _measured(batches: Sequence[Batch]) -> str:
-    """The rows of batches in the columns of the table; `$files` and `$ids` are their parameters."""
+    """The rows of batches in the columns of the table; `$files` (patterns), `$names` and `$ids` are their parameters."""
     names = [name for name in STORED_COLUMNS if name != "evidence_id"]
     return (
         f"SELECT (first_id + file_row_number)::INTEGER AS evidence_id, {_names(names)}"
         " FROM read_parquet($files, filename = true, file_row_number = true)"
-        " JOIN (SELECT unnest($files::VARCHAR[]) AS path, unnest($ids::BIGINT[]) AS first_id) ON path = filename"
+        " JOIN (SELECT unnest($names::VARCHAR[]) AS path, unnest($ids::BIGINT[]) AS first_id) ON path = filename"
     )
 
 
 def _paths(file: FileOf, batches: Sequence[Batch]) -> dict[str, object]:
     if not batches:
         return {}
-    return {"files": [str(file(batch)) for batch in batches], "ids": [batch.first_id for batch in batches]}
+    names = [str(file(batch)) for batch in batches]
+    return {"files": [escape(name) for name in names], "names": names, "ids": [batch.first_id for batch in batches]}
 
 
 def _names(columns: Sequence[str] | dict[str, str]) -> str:

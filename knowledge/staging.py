@@ -13,11 +13,12 @@ from knowledge import snapshot as snapshots
 from knowledge.batches import Table, count_rows, write_quarantine
 from knowledge.database import DatabaseError, read_only, working
 from knowledge.errors import StoreError
+from knowledge.files import sha256_of
 from knowledge.intake import Intake
 from knowledge.pointer import SNAPSHOTS, Opened, holds, read_pointer
-from knowledge.restore import Content, content_of, restored
-from knowledge.store import KnowledgeStore, opened_store
-from knowledge.versions import Batch, Flag, Manifest, known_first_id, next_first_id
+from knowledge.restore import Content, content_of
+from knowledge.store import KnowledgeStore, open_store, opened_store
+from knowledge.versions import Batch, Flag, Manifest, first_ids
 
 _WORK = "refresh-"
 """Start of the names of folders in which versions are built; whoever holds the lock may remove them."""
@@ -55,7 +56,7 @@ class Staged:
     def open(self) -> KnowledgeStore:
         """The staged version, open for questions."""
         if self.snapshot is None:
-            return opened_store(self.home, restored(self.home, self.parent.id))
+            return open_store(self.home, version=self.parent.id)
         manifest = self.content.manifest
         found = Opened(read_only(self.snapshot), manifest.id, manifest.predictor, self.content.data, self.snapshot)
         return opened_store(self.home, found)
@@ -89,11 +90,11 @@ def make_staged(
     """
     before = content_of(home, parent)
     batches = list(parent.batches)
-    first_id = next_first_id(home)
+    given, first_id = first_ids(home)
     for table, file in files:
         batch = Batch(id=file.stem, rows=count_rows(file), table=table)
         if table == "evidence":
-            batch = replace(batch, first_id=known_first_id(home, batch.id) or first_id)
+            batch = replace(batch, first_id=given.get(batch.id, first_id))
             first_id = max(first_id, batch.first_id + batch.rows)
         batches.append(batch)
     refused = ((item.file, item.row, item.reason, item.content) for item in intake.quarantined)
@@ -152,7 +153,7 @@ def _copy_current(home: Path, before: Content, target: Path) -> bool:
         shutil.copyfile(home / SNAPSHOTS / pointer.file, target)
     except FileNotFoundError:
         return False
-    return True
+    return sha256_of(target) == pointer.sha256  # what a disk has damaged must not live on in the copy
 
 
 @contextmanager

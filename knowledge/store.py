@@ -26,6 +26,9 @@ from knowledge.pointer import PACKAGED, Opened, answer_version, holds, pointed, 
 from knowledge.sources import all_sources
 from knowledge.values import value
 
+_DAMAGED = "Corrupt database file"
+"""What DuckDB says of a block whose checksum does not fit."""
+
 
 @value
 class StoreInfo:
@@ -78,11 +81,13 @@ class KnowledgeStore:
 
     def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """The rows that `sql` returns; values of users go in as `$name` parameters, never as text."""
-        return self.connection.execute(sql, dict(parameters or {})).fetchall()
+        with self._reading():
+            return self.connection.execute(sql, dict(parameters or {})).fetchall()
 
     def columns(self, sql: str, parameters: Mapping[str, object] | None = None) -> Columns:
         """The result of `sql` by column, see `Columns`."""
-        found = self.connection.execute(sql, dict(parameters or {})).fetchnumpy()
+        with self._reading():
+            found = self.connection.execute(sql, dict(parameters or {})).fetchnumpy()
         return {name: plain_values(values) for name, values in found.items()}
 
     @contextmanager
@@ -94,6 +99,22 @@ class KnowledgeStore:
             yield cursor
         finally:
             cursor.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Notice a block that the disk has damaged since the file was written: the snapshot is dropped, a cache as it is."""
+        try:
+            yield
+        except DatabaseError as error:
+            if self.snapshot is None or _DAMAGED not in str(error):
+                raise
+            self.close()
+            with suppress(OSError):
+                self.snapshot.unlink()
+            raise StoreError(
+                f"the snapshot {self.snapshot} was damaged on the disk", given=str(self.snapshot),
+                hint="ask again: it is built anew from the packaged figures and your own, which are not affected",
+            ) from error  # fmt: skip
 
     def close(self) -> None:
         """Close the connection; the snapshot stays."""
@@ -123,7 +144,10 @@ def open_store(
     """
     _check_licences(exclude_licences)
     place = home() if folder is None else folder
-    found = pointed(place) if version is None else None
+    found = pointed(place)
+    if found is not None and version not in (None, found.version):
+        found.connection.close()
+        found = None
     if found is None:
         from knowledge import restore  # what builds costs start-up time, and is seldom needed
 

@@ -224,15 +224,11 @@ def last_version(home: Path) -> Manifest:
     return ROOT
 
 
-def next_first_id(home: Path) -> int:
-    """The first `evidence_id` that no batch of any version has."""
-    numbered = (batch for batch in _all_batches(home) if batch.table == "evidence")
-    return max((batch.first_id + batch.rows for batch in numbered), default=FIRST_OWN_ID)
-
-
-def known_first_id(home: Path, batch: str) -> int | None:
-    """The first `evidence_id` of a batch that some version has already: it keeps its ids for good."""
-    return next((one.first_id for one in _all_batches(home) if one.id == batch), None)
+def first_ids(home: Path) -> tuple[dict[str, int], int]:
+    """The first `evidence_id` of every batch of scores, which it keeps for good, and the first that no batch has."""
+    batches = {batch.id: batch for manifest in all_manifests(home) for batch in manifest.batches if batch.table == "evidence"}
+    ends = (batch.first_id + batch.rows for batch in batches.values())
+    return {name: batch.first_id for name, batch in batches.items()}, max(ends, default=FIRST_OWN_ID)
 
 
 def data_version(packaged: str, batches: Sequence[Batch], broken: Sequence[Flag], schema: int) -> str:
@@ -252,11 +248,6 @@ def data_version(packaged: str, batches: Sequence[Batch], broken: Sequence[Flag]
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _all_batches(home: Path) -> Iterator[Batch]:
-    for manifest in all_manifests(home):
-        yield from manifest.batches
 
 
 def _moves(home: Path) -> Iterator[Move]:

@@ -217,6 +217,12 @@ def test_records_from_elsewhere_are_kept(home: Path, tmp_path: Path) -> None:
     record.write_text("{}")
     take(home, Intake(rows=own_rows(1), records=[record]))
     assert (home / "runs" / "run.json").read_text() == "{}"
+    record.write_text("[]")
+    for _ in range(2):
+        take(home, Intake(records=[record]))
+    assert (home / "runs" / "run.json").read_text() == "{}"
+    assert [path.read_text() for path in (home / "runs" / "again").iterdir()] == ["[]"]
+    assert history(home).current != PACKAGED
 
 
 def test_ready_made_batches_are_adopted(home: Path, tmp_path: Path) -> None:
@@ -242,6 +248,20 @@ def test_versions_differ_by_their_rows(home: Path) -> None:
     assert removed == [("own:measure", "mistral-7b-v0.1", "arc_easy", 2)]
     assert difference(home, "current", "current").added == ()
     assert sum(row.rows for row in difference(home, PACKAGED, "current").added) == 8
+
+
+def test_a_home_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
+    home = tmp_path / "runs [2026] *"
+    take(home, make_intake(5))
+    take(home, make_intake(2, 5))
+    assert own_count(home) == 7
+    assert sum(row.rows for row in difference(home, PACKAGED, "current").added) == 7
+    shutil.rmtree(home / "snapshots")
+    assert own_count(home) == 7
+
+
+def test_verify_of_a_home_never_used(tmp_path: Path) -> None:
+    assert verify(tmp_path) == []
 
 
 def _damage(path: Path) -> None:

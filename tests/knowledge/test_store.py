@@ -1,5 +1,6 @@
 """The store: built from truth, published at once, rebuilt from any damage, never losing what is the user's."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -155,6 +156,33 @@ def test_any_damage_is_repaired_from_truth(folder: Path, damage) -> None:
     with open_store(folder) as again:
         assert again.snapshot == store.snapshot, "what was repaired is used"
     assert (folder / "runs" / "mine.json").read_text(encoding="utf-8") == "{}"
+
+
+def test_a_block_that_the_disk_damaged_is_noticed_when_it_is_read(folder: Path) -> None:
+    """Size and time are as they were, so that opening sees nothing; DuckDB's checksum of the block does."""
+    (snapshot,) = _snapshots(folder)
+    stamp = snapshot.stat()
+    _flip_byte(folder)
+    os.utime(snapshot, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    with open_store(folder) as store, pytest.raises(StoreError, match="damaged on the disk") as caught:
+        store.rows("SELECT bit_xor(hash(evidence)) FROM evidence")
+    assert "ask again" in (caught.value.hint or "")
+    with open_store(folder) as store:
+        assert store.rows("SELECT bit_xor(hash(evidence)) FROM evidence")
+        assert _count(store) > 20_000
+
+
+def test_a_whole_snapshot_that_cannot_be_opened_is_built_anew(folder: Path) -> None:
+    """As after a change of DuckDB's file format: the hash in the name fits, and opening fails."""
+    (snapshot,) = _snapshots(folder)
+    content = b"another format" * 1000
+    digest = hashlib.sha256(content).hexdigest()
+    snapshot.rename(snapshot.with_name(f"{snapshot.name[:22]}-{digest[:12]}.duckdb")).write_bytes(content)
+    with open_store(folder) as store:
+        assert _count(store) > 20_000
+        assert store.warnings == ()
+    with open_store(folder) as again:
+        assert again.snapshot == store.snapshot
 
 
 def test_only_own_old_snapshots_are_removed(folder: Path) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowledge.errors import StoreError, UnknownNameError
@@ -22,10 +22,9 @@ from knowledge.versions import (
     damaged_manifests,
     data_version,
     find_version,
-    known_first_id,
+    first_ids,
     last_version,
     load_manifest,
-    next_first_id,
     note_move,
     read_log,
     save_manifest,
@@ -114,12 +113,10 @@ def test_the_version_in_use_is_known_without_the_pointer(tmp_path: Path) -> None
 
 
 def test_numbers_of_rows_are_given_once(tmp_path: Path) -> None:
-    assert next_first_id(tmp_path) == FIRST_OWN_ID
+    assert first_ids(tmp_path) == ({}, FIRST_OWN_ID)
     speeds = Batch(id="b" * 16, rows=1000, table="efficiency")
     saved(tmp_path, batches=(BATCH, speeds))
-    assert next_first_id(tmp_path) == FIRST_OWN_ID + 7
-    assert known_first_id(tmp_path, BATCH.id) == FIRST_OWN_ID
-    assert known_first_id(tmp_path, "f" * 16) is None
+    assert first_ids(tmp_path) == ({BATCH.id: FIRST_OWN_ID}, FIRST_OWN_ID + 7)
 
 
 def test_the_version_of_the_tables_follows_what_they_are_built_from() -> None:
@@ -134,13 +131,15 @@ def test_the_version_of_the_tables_follows_what_they_are_built_from() -> None:
     assert data_version("packaged", [BATCH], [], 1) == first
 
 
-@st.composite
-def batches(draw: st.DrawFn) -> list[Batch]:
-    sizes = draw(st.lists(st.sampled_from([1, 500, 20_000, 1_000_000]), max_size=80))
+def numbered(sizes: list[int]) -> list[Batch]:
     return [Batch(id=f"{number:016x}", rows=rows, first_id=number) for number, rows in enumerate(sizes)]
 
 
-@given(batches())
+BATCHES = st.lists(st.sampled_from([1, 500, 20_000, 1_000_000]), max_size=70).map(numbered)
+
+
+@settings(deadline=None, max_examples=50)
+@given(BATCHES)
 def test_the_layout_keeps_every_batch_and_bounds_the_tail(given_batches: list[Batch]) -> None:
     base, tail = layout(given_batches)
     assert [*base, *tail] == given_batches
@@ -148,7 +147,8 @@ def test_the_layout_keeps_every_batch_and_bounds_the_tail(given_batches: list[Ba
     assert sum(one.rows for one in tail) <= 0.5 * (25_000 + sum(one.rows for one in base))
 
 
-@given(batches())
+@settings(deadline=None, max_examples=50)
+@given(BATCHES)
 def test_growing_step_by_step_sorts_anew_only_now_and_then(given_batches: list[Batch]) -> None:
     """What is written again over all refreshes stays within a small multiple of what there is."""
     written = sum(
