@@ -4,7 +4,7 @@ A candidate is an offer of weights (`advisor.offers`) with a KV-cache format tha
 engine knows the model's architecture is not in the catalogue and so not checked.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,18 +22,11 @@ from knowledge.hardware import HardwareSpec
 from knowledge.kv_cache import layer_kinds, rolls
 from knowledge.models import ModelSpec
 from knowledge.recipes import METHODS, QuantMethod, QuantRecipe, find_method
-from knowledge.schemes import UNQUANTIZED_BITS, QuantArgs, QuantScheme, parse_kv
+from knowledge.schemes import QuantArgs, QuantScheme, parse_kv
 from knowledge.values import value
 from knowledge.weight_formats import default_format
 
 Column = npt.NDArray[np.generic]
-
-_WEIGHT_COLUMNS: Mapping[str, type] = (
-    dict.fromkeys(("w_bits", "a_bits", "bits_per_weight"), float)
-    | dict.fromkeys(("w_dtype", "a_dtype"), object)
-    | {"w_group": int, "w_sym": bool}
-)
-"""Columns that the weights and their method decide, with the kind of their values."""
 
 _KERNELS: tuple[Kernel, ...] = ("fast", "unknown", "slow")
 """Order of preference among the engines of a candidate."""
@@ -50,6 +43,9 @@ class Candidate:
     engines: tuple[str, ...]
     """Primary engine first: fast kernels, unknown ones, slow ones; among these the order of the catalogue."""
     scheme_name: str
+    weights_name: str
+    kv_name: str
+    """The two parts of the scheme's name."""
     kernel: Kernel
     """Of the primary engine."""
     penalty: float
@@ -109,20 +105,25 @@ def generate_candidates(spec: ModelSpec, *, engine: str | None = None, hardware:
 
 
 def scheme_columns(candidates: Sequence[Candidate]) -> dict[str, Column]:
-    """The scheme part of the candidate relation: one array a column, masked where unknown."""
-    cells = [_weight_cells(c.scheme.with_kv(None), c.method.name) for c in candidates]
-    caches = [c.scheme.kv_cache for c in candidates]
+    """The scheme part of the candidate relation: one array a column; unknown is NaN in numbers and None elsewhere."""
+    known = {
+        kind: columns_of(c.scheme, c.method.name) | {"bits_per_weight": c.scheme.bits_per_weight}
+        for kind, c in {(c.weights_name, c.method.name): c for c in candidates}.items()
+    }
+    cells = [known[c.weights_name, c.method.name] for c in candidates]
+    kv_kinds = {c.kv_name: kv_kind(c.scheme.kv_cache) for c in candidates}
     return {
         "candidate_id": np.arange(len(candidates), dtype=np.int32),
-        "scheme": _column([c.scheme_name for c in candidates], object),
-        "method": _column([c.method.name for c in candidates], object),
-        "format": _column([c.format for c in candidates], object),
-        "engine": _column([c.engine for c in candidates], object),
-        **{name: _column([row[name] for row in cells], kind) for name, kind in _WEIGHT_COLUMNS.items()},
-        "kv_bits": _column([kv.num_bits if kv else float(UNQUANTIZED_BITS) for kv in caches], float),
-        "kv_dtype": _column([kv_kind(kv) for kv in caches], object),
-        "kv_name": _column([_kv_text(kv) for kv in caches], object),
-        "calibration": _column([c.method.calibration for c in candidates], object),
+        "scheme": _column([c.scheme_name for c in candidates]),
+        "method": _column([c.method.name for c in candidates]),
+        "format": _column([c.format for c in candidates]),
+        "engine": _column([c.engine for c in candidates]),
+        **{name: _column([row[name] for row in cells], float) for name in ("w_bits", "a_bits", "bits_per_weight", "w_group")},
+        **{name: _column([row[name] for row in cells]) for name in ("w_dtype", "a_dtype", "w_sym")},
+        "kv_bits": _column([c.scheme.kv_bits for c in candidates], float),
+        "kv_dtype": _column([kv_kinds[c.kv_name] for c in candidates]),
+        "kv_name": _column([c.kv_name for c in candidates]),
+        "calibration": _column([c.method.calibration for c in candidates]),
         "method_rank": _column([c.method.rank for c in candidates], int),
     }
 
@@ -175,8 +176,8 @@ def _generate(traits: _Traits, engine: str | None, hardware: HardwareSpec | None
             refusals.append(refused)
     rejected = summarize(
         refusals,
-        recipes={(c.scheme.weights_name, c.method.name) for c in candidates if c.scheme.kv_cache is None},
-        caches={_kv_text(c.scheme.kv_cache) for c in candidates},
+        recipes={(c.weights_name, c.method.name) for c in candidates if c.scheme.kv_cache is None},
+        caches={c.kv_name for c in candidates},
         formats={c.format for c in candidates},
     )
     if traits.stored:
@@ -254,6 +255,8 @@ def _with_caches(offer: Offer, rows: Sequence[tuple[EngineFormat, tuple[str, ...
             format=offer.format,
             engines=tuple(row.engine for row in able),
             scheme_name=f"{weights_name}-{name}" if kv else weights_name,
+            weights_name=weights_name,
+            kv_name=name,
             kernel=able[0].kernel,
             penalty=kernel_penalty(able[0], bits),
         )
@@ -286,20 +289,6 @@ def _kv_args(name: str) -> QuantArgs | None:
     return parse_kv(name)
 
 
-@lru_cache(maxsize=256)
-def _kv_text(kv: QuantArgs | None) -> str:
-    return QuantScheme(kv_cache=kv).kv_name
-
-
-@lru_cache(maxsize=1024)
-def _weight_cells(scheme: QuantScheme, method: str) -> Mapping[str, object]:
-    return columns_of(scheme, method) | {"bits_per_weight": scheme.bits_per_weight}
-
-
-def _column(values: Sequence[object], kind: type) -> Column:
-    """An array of `kind`, masked where a value is None; text is left as it is."""
-    if kind is object:
-        return np.array(values, dtype=object)
-    missing = [value is None for value in values]
-    array: Column = np.array([kind() if value is None else value for value in values], dtype=kind)
-    return np.ma.MaskedArray(array, mask=missing) if any(missing) else array
+def _column(values: Sequence[object], kind: type = object) -> Column:
+    """An array of `kind`; None is NaN among floats."""
+    return np.array(values, dtype=kind)

@@ -9,11 +9,10 @@ import numpy.typing as npt
 from advisor.candidates import Candidate
 from advisor.speed import bytes_per_token
 from knowledge.errors import InvalidModelError, InvalidSchemeError
-from knowledge.memory import RuntimeBytes, runtime_bytes, weights_bytes
+from knowledge.memory import runtime_bytes, weights_bytes
 from knowledge.models import ModelSpec
 from knowledge.tensors import params_active, params_total
 from knowledge.values import value
-from knowledge.weights import WeightBytes
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -40,8 +39,10 @@ class Costs:
 @dataclass(frozen=True, slots=True)
 class _Row:
     candidate: Candidate
-    weights: WeightBytes
-    runtime: RuntimeBytes
+    weights: int
+    cache: int
+    state: int
+    buffers: int
 
 
 def estimate_costs(spec: ModelSpec, candidates: tuple[Candidate, ...], *, context: int, batch: int) -> Costs:
@@ -58,38 +59,40 @@ def estimate_costs(spec: ModelSpec, candidates: tuple[Candidate, ...], *, contex
     """
     rows: list[_Row] = []
     refused: list[tuple[Candidate, str]] = []
-    weights: dict[tuple[str, str, str], WeightBytes | str] = {}
-    runtimes: dict[tuple[str, str, str], RuntimeBytes | str] = {}
+    weights: dict[tuple[str, str, str], int | str] = {}
+    runtimes: dict[tuple[str, str, str], tuple[int, int, int] | str] = {}
     for candidate in candidates:
-        scheme = candidate.scheme
-        key = (scheme.weights_name, candidate.method.name, candidate.format)
+        key = (candidate.weights_name, candidate.method.name, candidate.format)
         if key not in weights:
             weights[key] = _weights(spec, candidate)
-        cache_key = (scheme.kv_name, candidate.engine, candidate.format)
+        cache_key = (candidate.kv_name, candidate.engine, candidate.format)
         if cache_key not in runtimes:
             runtimes[cache_key] = _runtime(spec, candidate, context, batch)
         found, runtime = weights[key], runtimes[cache_key]
         if isinstance(found, str) or isinstance(runtime, str):
             refused.append((candidate, found if isinstance(found, str) else str(runtime)))
         else:
-            rows.append(_Row(candidate, found, runtime))
+            rows.append(_Row(candidate, found, *runtime))
     return _table(spec, candidates, rows, tuple(refused), batch)
 
 
-def _weights(spec: ModelSpec, candidate: Candidate) -> WeightBytes | str:
+def _weights(spec: ModelSpec, candidate: Candidate) -> int | str:
+    """Bytes of the weights, or why they cannot be sized."""
     try:
-        return weights_bytes(spec, candidate.scheme, candidate.format, method=candidate.method.name)
+        return weights_bytes(spec, candidate.scheme, candidate.format, method=candidate.method.name).total
     except InvalidSchemeError as error:
         return error.message
 
 
-def _runtime(spec: ModelSpec, candidate: Candidate, context: int, batch: int) -> RuntimeBytes | str:
+def _runtime(spec: ModelSpec, candidate: Candidate, context: int, batch: int) -> tuple[int, int, int] | str:
+    """Bytes of cache, state and buffers, or why they cannot be sized."""
     try:
-        return runtime_bytes(
+        found = runtime_bytes(
             spec, candidate.scheme.kv_cache, format=candidate.format, engine=candidate.engine, context=context, batch=batch
         )
     except InvalidSchemeError as error:
         return error.message
+    return found.cache.total, found.state, found.buffers_bytes
 
 
 def _table(
@@ -99,10 +102,10 @@ def _table(
     refused: tuple[tuple[Candidate, str], ...],
     batch: int,
 ) -> Costs:
-    weights = np.array([row.weights.total for row in rows], dtype=np.int64)
-    cache = np.array([row.runtime.cache.total for row in rows], dtype=np.int64)
-    state = np.array([row.runtime.state for row in rows], dtype=np.int64)
-    buffers = np.array([row.runtime.buffers_bytes for row in rows], dtype=np.int64)
+    weights = np.array([row.weights for row in rows], dtype=np.int64)
+    cache = np.array([row.cache for row in rows], dtype=np.int64)
+    state = np.array([row.state for row in rows], dtype=np.int64)
+    buffers = np.array([row.buffers for row in rows], dtype=np.int64)
     penalty = np.array([row.candidate.penalty for row in rows], dtype=float)
     active: Floats = np.asarray(weights * active_share(spec), dtype=float)
     past: Floats = np.asarray(cache + state, dtype=float)

@@ -3,7 +3,6 @@
 The parts come from `advisor.attribution`: they add up to the predicted loss, against a case that loses nothing.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,13 @@ from advisor.relation import Columns, task_columns
 from advisor.report_words import percent
 from advisor.study import Study
 from knowledge.task_catalogue import find_task
+from knowledge.values import value
 
 _SMALL = 0.0005
 """Effects below this are not worth a line."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Driver:
     """One cause, with what it adds to (or takes from) the predicted loss."""
 

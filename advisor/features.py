@@ -10,13 +10,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advisor.noise import CLEAN, noise_level
 from knowledge.errors import DataError, QAdvisorError
-from knowledge.schemes import QuantScheme, parse_kv, parse_scheme
+from knowledge.schemes import QuantArgs, QuantScheme, parse_kv, parse_scheme
 from knowledge.tasks import METRICS
 from knowledge.values import value
 
@@ -127,10 +128,22 @@ def recipe_features(values: tuple[object, ...]) -> RecipeFeatures:
     """
     cells = dict(zip(RECIPE_COLUMNS, values, strict=True))
     scheme = _scheme(cells["scheme"])
+    kv_bits = _number("kv_bits", cells["kv_bits"], scheme.kv_bits)
+    kv_code, kv_noise = _kv(cells["kv_dtype"], cells["kv_name"], scheme.kv_cache, kv_bits)
+    weights = _weight_features(scheme.with_kv(None), *(cells[name] for name in _WEIGHT_COLUMNS))
+    return RecipeFeatures(**weights, kv_bits=kv_bits, kv_code=kv_code, kv_noise=kv_noise)
+
+
+_WEIGHT_COLUMNS = ("w_bits", "w_dtype", "w_group", "w_sym", "a_bits", "a_dtype", "bits_per_weight")
+
+
+@lru_cache(maxsize=4096)
+def _weight_features(scheme: QuantScheme, *values: object) -> Mapping[str, Any]:
+    """The features of weights and activations; some hundred of them make up all recipes of a request."""
+    cells = dict(zip(_WEIGHT_COLUMNS, values, strict=True))
     weights, activations = scheme.weights, scheme.activations
     w_bits = _number("w_bits", cells["w_bits"], scheme.w_bits)
     a_bits = _number("a_bits", cells["a_bits"], scheme.a_bits)
-    kv_bits = _number("kv_bits", cells["kv_bits"], scheme.kv_bits)
     code = (str(cells["w_dtype"] or (weights.dtype if weights else "int"))) if w_bits < 16 else ""
     a_code = str(cells["a_dtype"] or (activations.dtype if activations else "int")) if a_bits < 16 else ""
     symmetric = _number("w_sym", cells["w_sym"], math.nan)
@@ -139,22 +152,18 @@ def recipe_features(values: tuple[object, ...]) -> RecipeFeatures:
     effective = _effective_bits(scheme, code, w_bits, _number("bits_per_weight", cells["bits_per_weight"], math.nan))
     if code == "nf" and math.isnan(group):
         group = 64.0
-    kv_code, kv_noise = _kv(cells, kv_bits)
     same_a = activations is not None and activations.num_bits == a_bits
     static = same_a and activations is not None and activations.strategy == "tensor" and not activations.dynamic
     a_group = _group(activations) if same_a else -1.0
-    return RecipeFeatures(
+    return dict(  # noqa: C408 - reads like the call whose arguments these are
         w_noise=noise_level(
             code, effective, None if math.isnan(group) else group, None if math.isnan(symmetric) else symmetric > 0
         ),
         a_noise=noise_level(a_code, a_bits, -1.0 if math.isnan(a_group) else a_group, True) if a_code else CLEAN,
-        kv_noise=kv_noise,
         w_bits=w_bits,
         a_bits=a_bits,
-        kv_bits=kv_bits,
         code=code,
         a_code=a_code,
-        kv_code=kv_code,
         symmetric=symmetric if code else math.nan,
         static=float(static),
     )
@@ -182,20 +191,20 @@ def _effective_bits(scheme: QuantScheme, code: str, w_bits: float, stated: float
     return min(stated, 15.9) if stated > 0 else w_bits + 0.5
 
 
-def _kv(cells: Mapping[str, object], bits: float) -> tuple[str, float]:
+@lru_cache(maxsize=1024)
+def _kv(dtype: object, text: object, cache: QuantArgs | None, bits: float) -> tuple[str, float]:
     """Code and noise of the KV cache: from its name where that agrees with the bits, else from kind and bits."""
     if bits >= 16:
         return "", CLEAN
-    kind = str(cells["kv_dtype"] or "int")
-    name = str(cells["kv_name"] or "")
-    args = parse_kv(name) if name.startswith("k") else _scheme(cells["scheme"]).kv_cache
+    kind, name = str(dtype or "int"), str(text or "")
+    args = parse_kv(name) if name.startswith("k") else cache
     if args is not None and args.num_bits == bits:
         kind = "kivi" if args.type_name == "kivi" else "block" if args.type_name else args.dtype
         group = _group(args) if args.strategy == "group" else 128.0 if args.strategy in (None, "token") else -1.0
         symmetric = bool(args.type_name) and str(args.type_name).endswith("_0")
         return kind, noise_level(args.dtype if kind != "kivi" else "int", bits, group, symmetric)
-    dtype = kind if kind in ("fp", "mxfp", "nvfp") else "int"
-    return kind, noise_level(dtype, bits, 32.0 if kind in ("block", "kivi") else 128.0, kind == "block")
+    code = kind if kind in ("fp", "mxfp", "nvfp") else "int"
+    return kind, noise_level(code, bits, 32.0 if kind in ("block", "kivi") else 128.0, kind == "block")
 
 
 def _group(args: object) -> float:

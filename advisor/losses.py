@@ -87,6 +87,7 @@ def estimate_losses(
 def _task_losses(table: RecipeTable, item: WeightedTask, forecast: Predictions, rows: Columns) -> TaskLosses:
     """The forecast of one task pooled with its evidence, and spread over the candidates."""
     task, spread = item.task, table.spread
+    places = spread.tolist()
     baseline = _baseline(rows)
     noise = load_source_noise()
     cells = _cells_by_recipe(rows, table, floor=noise.floor, share=noise.share)
@@ -108,8 +109,8 @@ def _task_losses(table: RecipeTable, item: WeightedTask, forecast: Predictions, 
             lower=pooled.lower[spread],
             upper=pooled.upper[spread],
             evidence_weight=pooled.evidence_weight[spread],
-            cells=tuple(pooled.cells[index] for index in spread),
-            parts=tuple(pooled.parts[index] for index in spread),
+            cells=tuple(map(pooled.cells.__getitem__, places)),
+            parts=tuple(map(pooled.parts.__getitem__, places)),
         ),
         evidence=rows,
         baseline=baseline,
@@ -145,8 +146,10 @@ def _cells_by_recipe(rows: Columns, table: RecipeTable, *, floor: float, share: 
         by_kind[(str(rows["method"][index]), *recipe_kind(scheme))].append(index)
     merged: dict[tuple[int, ...], Cell] = {}
     result: list[Cell | None] = [None] * len(table.recipes)
-    for number, (kind, (scheme, _)) in enumerate(zip(table.kinds, table.recipes, strict=True)):
-        members = tuple(i for i in by_kind.get(kind, ()) if _same_layout(scheme, schemes[i]))
+    alike = [(number, indices) for kind, indices in by_kind.items() for number in table.places.get(kind, ())]
+    for number, indices in alike:
+        scheme, _ = table.recipes[number]
+        members = tuple(i for i in indices if _same_layout(scheme, schemes[i]))
         if members and members not in merged:
             counts = rows["count"][list(members)].astype(np.int64)
             fields = ("source", "loss", "loss_se", "own")

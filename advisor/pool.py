@@ -146,10 +146,11 @@ def pool(
         half = Z90 * float(np.sqrt(variance[index] * cell.variance / (variance[index] + cell.variance)))
         low[index], high[index] = pooled_point[index] - half, pooled_point[index] + half
     parts: list[tuple[Cell, ...]] = [()] * len(point)
+    measured = {index for index, cell in enumerate(whole) if cell is not None}
     for index, pair in enumerate(siblings):
-        found = tuple(cell for sibling in pair if (cell := whole[sibling]) is not None)
-        if whole[index] is not None or not found:
+        if index in measured or measured.isdisjoint(pair):
             continue
+        found = tuple(cell for sibling in pair if (cell := whole[sibling]) is not None)
         # What evidence adds to the parts' predictions; their remaining variance shrinks the interval alike.
         shift = sum(pooled_point[sibling] - point[sibling] for sibling in pair)
         before = sum(variance[sibling] for sibling in pair)

@@ -12,7 +12,7 @@ Guarantees, tested in `tests/advisor/test_predictor.py`:
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -79,14 +79,14 @@ class TaskTable:
         """Features with baseline and chance level of the task where they were missing."""
         numbers = dict(features.numbers)
         for name, table in (("baseline", self.baseline), ("chance", self.chance)):
-            typical = np.array([table.get(task, np.nan) for task in features.names["task"]], dtype=np.float64)
+            typical = _looked_up(features.names["task"], table, np.nan)
             numbers[name] = np.where(np.isnan(numbers[name]), typical, numbers[name])
         return replace(features, numbers=numbers)
 
     def noise(self, features: Features) -> Floats:
         """Standard error of a loss that the task's items alone cause; for perplexities a constant."""
-        items = np.array([self.items.get(task, 1000.0) for task in features.names["task"]], dtype=np.float64)
-        best = np.array([_best_score(metric) for metric in features.names["metric"]], dtype=np.float64)
+        items = _looked_up(features.names["task"], self.items, 1000.0)
+        best = _looked_up(features.names["metric"], _BEST_SCORES, 100.0)
         baseline = np.where(np.isnan(features.numbers["baseline"]), 0.6 * best, features.numbers["baseline"])
         above = np.maximum(baseline - np.nan_to_num(features.numbers["chance"]), 0.05 * best)
         share = np.clip(baseline / best, 0.1, 0.9)
@@ -95,10 +95,14 @@ class TaskTable:
         return np.where(features.is_nll, NATS_NOISE, np.clip(error, 0.01, 0.3))
 
 
-def _best_score(metric: str) -> float:
-    """The best score of a metric; that of percentages where there is none, or nobody knows the metric."""
-    found = METRICS.get(metric)
-    return found.maximum if found and found.maximum else 100.0
+def _looked_up(names: Names, table: Mapping[str, float], missing: float) -> Floats:
+    """What `table` has for each name; thousands of rows share a few names."""
+    known = {name: table.get(name, missing) for name in set(names)}
+    return np.fromiter(map(known.__getitem__, names), dtype=np.float64, count=len(names))
+
+
+_BEST_SCORES = {name: metric.maximum for name, metric in METRICS.items() if metric.maximum}
+"""The best score of each metric that has one; others are taken for percentages."""
 
 
 @value

@@ -12,7 +12,7 @@ The order is decided in three steps, all of them visible in the answer:
    estimate (the smaller upper bound), then the choice of engines, then the order of the candidates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -142,13 +142,13 @@ def undominated(index: int, loss: Floats, total_bytes: Ints, moved_bytes: Floats
     return not bool((no_worse & better & allowed).any())
 
 
-def distinct(order: Ints, groups: Sequence[object], count: int) -> list[int]:
+def distinct(order: Ints, kind: Callable[[int], object], count: int) -> list[int]:
     """The first `count` candidates of `order` that differ in kind, so that runners-up are alternatives, not variants."""
     seen: set[object] = set()
     chosen: list[int] = []
     for index in order:
-        if groups[index] not in seen:
-            seen.add(groups[index])
+        if (group := kind(index)) not in seen:
+            seen.add(group)
             chosen.append(int(index))
         if len(chosen) == count:
             break

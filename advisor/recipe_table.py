@@ -4,6 +4,7 @@ Checkpoint formats of one recipe hold the same values, so each recipe is predict
 cache knows the two recipes that quantize one of them alone.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,8 +26,8 @@ class RecipeTable:
 
     recipes: tuple[Recipe, ...]
     """Distinct schemes with the name of their method."""
-    kinds: tuple[tuple[object, ...], ...]
-    """What must be equal for a measurement to be one of the recipe (`recipe_kind`), method first."""
+    places: Mapping[tuple[object, ...], tuple[int, ...]]
+    """Positions of the recipes by what must be equal for a measurement to be one of them (`recipe_kind`), method first."""
     siblings: tuple[tuple[int, ...], ...]
     """Of a recipe with quantized weights and cache the positions of its two halves; otherwise empty."""
     spread: npt.NDArray[np.int64]
@@ -68,9 +69,12 @@ def _recipe_table(same: _Same) -> RecipeTable:
     distinct = [candidates[index] for index in first.values()]
     rows = np.array(list(first.values()), dtype=np.int64)
     columns = scheme_columns(candidates)
+    places: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for number, candidate in enumerate(distinct):
+        places[candidate.method.name, *recipe_kind(candidate.scheme)].append(number)
     return RecipeTable(
         recipes=tuple((candidate.scheme, candidate.method.name) for candidate in distinct),
-        kinds=tuple((candidate.method.name, *recipe_kind(candidate.scheme)) for candidate in distinct),
+        places={kind: tuple(numbers) for kind, numbers in places.items()},
         siblings=tuple(_siblings(candidate, position) for candidate in distinct),
         spread=np.array([position[name] for name in names], dtype=np.int64),
         scheme={name: values[rows] for name, values in columns.items()},

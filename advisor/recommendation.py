@@ -88,8 +88,7 @@ def answer(study: Study, store: KnowledgeStore) -> Recommendation:
     """
     allowed = allowed_candidates(study)
     order = study.order(allowed)
-    groups = [_kind(study, index) for index in range(len(study.candidates))]
-    chosen = distinct(order, groups, study.request.top)
+    chosen = distinct(order, lambda index: _kind(study, index), study.request.top)
     return Recommendation(
         knowledge_version=study.version,
         tool_version=TOOL_VERSION,
@@ -176,13 +175,14 @@ def describe_memory(study: Study, index: int) -> Memory:
 
 def _speed(study: Study, store: KnowledgeStore, index: int) -> Mapping[str, Any]:
     candidate, setting = study.candidates[index], study.setting
-    rows = efficiency_like(store, w_bits=candidate.scheme.w_bits, a_bits=candidate.scheme.a_bits)
+    scheme = candidate.scheme
+    rows = efficiency_like(store, w_bits=scheme.w_bits, a_bits=scheme.a_bits, kv_bits=scheme.kv_bits, engine=candidate.engine)
     measured = nearest_evidence(
-        rows, candidate.scheme, method=candidate.method.name, engine=candidate.engine, params_b=params_b(study.spec),
+        rows, scheme, method=candidate.method.name, engine=candidate.engine, params_b=params_b(study.spec),
         batch=setting.batch, hardware=setting.hardware.name if setting.hardware else None,
     )  # fmt: skip
     return estimate_speed(
-        candidate.scheme,
+        scheme,
         engine=candidate.engine,
         checkpoint=candidate.format,
         moved_bytes=float(study.costs.moved[index]),

@@ -80,14 +80,8 @@ def rule_columns(costs: Costs, setting: Setting, tasks: tuple[TaskSpec, ...], ro
         "total_bytes": total,
         "fits": total <= setting.budget_bytes,
     }
-    repeated = {name: _tile(values, len(tasks)) for name, values in per_candidate.items()}
+    repeated = {name: np.tile(values, len(tasks)) for name, values in per_candidate.items()}
     per_task = [task_columns(task) for task in tasks]
     names = {name: np.repeat(np.array([row[name] for row in per_task], dtype=object), len(rows)) for name in per_task[0]}
     has_cache = bool(costs.cache.any())
     return repeated | names | model_columns(setting.spec, has_kv_cache=has_cache) | setting_columns(setting)
-
-
-def _tile(values: npt.NDArray[Any], times: int) -> npt.NDArray[Any]:
-    if isinstance(values, np.ma.MaskedArray):
-        return np.ma.concatenate([values] * times)  # type: ignore[no-any-return,no-untyped-call]
-    return np.tile(values, times)

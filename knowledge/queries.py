@@ -166,9 +166,12 @@ def efficiency_for(
     return store.columns(_sql("efficiency_for"), parameters)
 
 
-def efficiency_like(store: KnowledgeStore, *, w_bits: float, a_bits: float) -> list[dict[str, Any]]:
-    """Measured speeds of quantized models with weights and activations of these bits, one dictionary a row."""
-    found = store.columns(_sql("efficiency_like"), {"w_bits": w_bits, "a_bits": a_bits})
+def efficiency_like(
+    store: KnowledgeStore, *, w_bits: float, a_bits: float, kv_bits: float, engine: str
+) -> list[dict[str, Any]]:
+    """Measured speeds of quantized models with these bits on an engine (of any version), one dictionary a row."""
+    parameters = {"w_bits": w_bits, "a_bits": a_bits, "kv_bits": kv_bits, "engine": engine}
+    found = store.columns(_sql("efficiency_like"), parameters)
     return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
 
 

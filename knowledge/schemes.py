@@ -21,7 +21,6 @@ What a name does not state (group, symmetry) is None: unknown, never assumed.
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
@@ -129,7 +128,7 @@ class QuantScheme:
 
     def with_kv(self, kv: QuantArgs | None) -> "QuantScheme":
         """The same weights and activations with another KV cache."""
-        return replace(self, kv_cache=kv)
+        return QuantScheme(weights=self.weights, activations=self.activations, kv_cache=kv, file_type=self.file_type)
 
     def __str__(self) -> str:
         return self.name
@@ -196,13 +195,14 @@ def parse_scheme(text: str) -> QuantScheme:
     kv: QuantArgs | None = None
     if "-kv" in name:
         name, _, kv_text = name.partition("-kv")
-        kv = _parse_kv(f"kv{kv_text}", text)
+        kv = _kv_part(f"kv{kv_text}", text)
     elif "-kivi" in name:
         name, _, rest = name.partition("-kivi")
-        kv = _parse_kv(f"kivi{rest}", text)
+        kv = _kv_part(f"kivi{rest}", text)
     elif name.startswith(("kv", "kivi")):
-        name, kv = "w16a16", _parse_kv(name, text)
-    return replace(_parse_weights(_ALIASES.get(name, name), text), kv_cache=kv)
+        name, kv = "w16a16", _kv_part(name, text)
+    weights = _weights_part(_ALIASES.get(name, name), text)
+    return weights.with_kv(kv) if kv else weights
 
 
 def parse_kv(text: str) -> QuantArgs | None:
@@ -211,7 +211,34 @@ def parse_kv(text: str) -> QuantArgs | None:
     Raises:
         InvalidSchemeError: the text is no KV name.
     """
-    return _parse_kv(text.strip().lower(), text)
+    return _kv_part(text.strip().lower(), text)
+
+
+# Some dozen weight formats and caches make up thousands of names: each part is parsed once, and again only to complain.
+
+
+def _weights_part(name: str, text: str) -> QuantScheme:
+    try:
+        return _known_weights(name)
+    except InvalidSchemeError:
+        return _parse_weights(name, text)
+
+
+def _kv_part(name: str, text: str) -> QuantArgs | None:
+    try:
+        return _known_kv(name)
+    except InvalidSchemeError:
+        return _parse_kv(name, text)
+
+
+@lru_cache(maxsize=2048)
+def _known_weights(name: str) -> QuantScheme:
+    return _parse_weights(name, name)
+
+
+@lru_cache(maxsize=256)
+def _known_kv(name: str) -> QuantArgs | None:
+    return _parse_kv(name, name)
 
 
 def _parse_weights(name: str, text: str) -> QuantScheme:

@@ -99,4 +99,4 @@ def test_pareto_front_against_the_definition(loss: np.ndarray, random) -> None:
 
 
 def test_runners_up_differ_in_kind() -> None:
-    assert distinct(np.array([4, 3, 2, 1, 0]), ["c", "b", "b", "a", "a"], 2) == [4, 2]
+    assert distinct(np.array([4, 3, 2, 1, 0]), ["c", "b", "b", "a", "a"].__getitem__, 2) == [4, 2]
