@@ -12,7 +12,7 @@ Guarantees, tested in `tests/advisor/test_predictor.py`:
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
