@@ -17,7 +17,6 @@ Catch `QAdvisorError` for all of them; those with a builtin in brackets are caug
 """
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 
 class QAdvisorError(Exception):
@@ -62,6 +61,8 @@ class UnknownNameError(RequestError, LookupError):
     @classmethod
     def of(cls, kind: str, given: str, known: Sequence[str], *, hint: str | None = None, n: int = 5) -> "UnknownNameError":
         """Build the error for `given`, with the `n` known names nearest to it (all of them when there are few)."""
+        from difflib import get_close_matches
+
         lowered = {name.lower(): name for name in known}
         near = [lowered[name] for name in get_close_matches(given.lower(), lowered, n=n, cutoff=0.5)]
         allowed = near or (list(known) if len(known) <= 3 * n else list(known)[:n])
