@@ -27,6 +27,7 @@ from advisor.features import Column, Floats
 from advisor.predictor import Predictor
 from advisor.training import model_facts
 from knowledge.database import Columns
+from knowledge.evidence import BROKEN
 from knowledge.store import KnowledgeStore
 from knowledge.versions import Flag
 
@@ -36,15 +37,13 @@ FALSE_SHARE = 0.1
 TAIL_SHARE, TAIL_POWER = 0.0102, 1.3
 """Share of healthy checkpoints above 1, and how fast it falls beyond."""
 _LEAST_OTHERS = 2
-REASON = "probably a broken checkpoint"
-"""Start of the reason for which rows of a flagged checkpoint are not learned from."""
 
 _RUNS = f"""
 SELECT model, scheme, method, source, checkpoint, task, metric, context, any_value(family) AS family, avg(params_b) AS params_b,
     any_value(tuned) AS tuned, any_value(task_type) AS task_type, any_value(ability) AS ability, avg(baseline) AS baseline,
     any_value(chance) AS chance, avg(loss) AS loss
 FROM evidence
-WHERE own AND loss IS NOT NULL AND method <> 'none' AND (learnable OR starts_with(reason, '{REASON}'))
+WHERE own AND loss IS NOT NULL AND method <> 'none' AND (learnable OR starts_with(reason, '{BROKEN}'))
 GROUP BY ALL
 ORDER BY ALL
 """
@@ -81,7 +80,7 @@ def flag_broken(checkpoints: Sequence[Checkpoint]) -> tuple[Flag, ...]:
         Flag(
             model=one.key[0], scheme=one.key[1], method=one.key[2], source=one.key[3], checkpoint=one.key[4],
             reason=(
-                f"{REASON}: loses {100 * one.loss:.0f} % where {100 * one.predicted:.0f} % was predicted "
+                f"{BROKEN}: loses {100 * one.loss:.0f} % where {100 * one.predicted:.0f} % was predicted "
                 f"(medians of {one.tasks} tasks, {one.score:.1f} times the upper half of the interval)"
             ),
         )

@@ -14,7 +14,7 @@ from advisor.predictor import Predictions, Predictor
 from advisor.recipe_table import RecipeTable, recipe_kind, recipe_table
 from advisor.relation import Columns, task_columns
 from advisor.source_noise import load_source_noise
-from knowledge.evidence import score_se
+from knowledge.evidence import BROKEN, score_se
 from knowledge.queries import evidence_for
 from knowledge.schemes import QuantScheme, parse_scheme
 from knowledge.store import KnowledgeStore
@@ -52,6 +52,9 @@ class TaskLosses:
     """Score of the unquantized model, where a source measured it."""
     noise_floor: float
     """Standard error of one measured loss on this task."""
+    broken: tuple[tuple[QuantScheme, str, str], ...]
+    """The user's checkpoints of this model that are probably broken: scheme, method, and the reason; their scores are not
+    in `evidence`."""
 
 
 def estimate_losses(
@@ -81,10 +84,27 @@ def estimate_losses(
         for item, known in zip(tasks, rows, strict=True)
     ]
     forecasts = forecast_tasks(predictor, table, constants | {"context": context}, facts)
-    return tuple(_task_losses(table, *parts) for parts in zip(tasks, forecasts, rows, strict=True))
+    broken = _broken(found)
+    return tuple(_task_losses(table, *parts, broken) for parts in zip(tasks, forecasts, rows, strict=True))
 
 
-def _task_losses(table: RecipeTable, item: WeightedTask, forecast: Predictions, rows: Columns) -> TaskLosses:
+def _broken(found: Columns) -> tuple[tuple[QuantScheme, str, str], ...]:
+    """Recipes with rows that are not learned from because their checkpoint is probably broken."""
+    flagged = {
+        (str(found["scheme"][i]), str(found["method"][i]), str(found["reason"][i]))
+        for i in np.flatnonzero(found["own"])
+        if str(found["reason"][i]).startswith(BROKEN)
+    }
+    return tuple((parse_scheme(scheme), method, reason) for scheme, method, reason in sorted(flagged))
+
+
+def _task_losses(
+    table: RecipeTable,
+    item: WeightedTask,
+    forecast: Predictions,
+    rows: Columns,
+    broken: tuple[tuple[QuantScheme, str, str], ...],
+) -> TaskLosses:
     """The forecast of one task pooled with its evidence, and spread over the candidates."""
     task, spread = item.task, table.spread
     places = spread.tolist()
@@ -115,6 +135,7 @@ def _task_losses(table: RecipeTable, item: WeightedTask, forecast: Predictions, 
         evidence=rows,
         baseline=baseline,
         noise_floor=_noise_floor(task, baseline),
+        broken=broken,
     )
 
 

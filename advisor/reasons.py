@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from advisor.answer import Quality, RuleEffect
+from advisor.candidates import matches
 from advisor.rank import tie_width
 from advisor.report_words import interval, percent, size
 from advisor.study import Study
@@ -73,6 +74,9 @@ def _cautions(study: Study, index: int, quality: Quality, rules: tuple[RuleEffec
         yield "the evidence holds nothing like this case: the estimate is an extrapolation, measure before you rely on it"
     elif loss.upper - loss.point > _WIDE:
         yield f"the estimate is uncertain ({interval(loss, quality.level, quality.kind)}): measure before you rely on it"
+    for scheme, method, reason in study.losses[0].broken:
+        if method == candidate.method.name and matches(scheme, candidate.scheme):
+            yield f"a checkpoint of this recipe that you measured is {reason}; its scores do not count here"
     if candidate.kernel == "slow":
         yield f"a source calls the kernel of {candidate.engine} for {candidate.format} slow: see `speed`"
     if study.findings.strong_avoid[index]:

@@ -139,6 +139,8 @@ MIN_STANDARD_ERRORS = 4
 """Standard errors of the baseline by which it must exceed chance."""
 JUDGE_SE = 0.2
 """Spread of MT-bench round scores under 8-bit weights, in points of 10 (Li et al. 2024, released assets)."""
+BROKEN = "probably a broken checkpoint"
+"""Start of the reason for which rows of a checkpoint far below its prediction are not learned from."""
 UNKNOWN_ITEM_SE = 0.03
 """Standard error of a loss whose source does not state the number of items: that of a test of some 500 items."""
 MAX_SOURCE_SHARE = 0.25

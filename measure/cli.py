@@ -234,6 +234,14 @@ def apply(
         sys.stdout.write(checkpoint_text(made))
 
 
+def can_make(scheme: str, method: str) -> bool:
+    """Whether a run can quantize a model in this scheme by this method, whatever the model."""
+    from knowledge.schemes import parse_scheme
+    from measure.quantizers import QUANTIZERS
+
+    return method in QUANTIZERS and parse_scheme(scheme).file_type is None
+
+
 def _tell(stage: str) -> None:
     sys.stderr.write(f"qadvisor: {stage}\n")
 

@@ -66,9 +66,11 @@ def _answer_one(request: Any, *, as_json: bool, markdown: bool) -> int:
     from advisor.kept_store import open_ahead
 
     open_ahead(request.exclude_licences)
+    from advisor.past_requests import note_request
     from advisor.recommendation import advise
 
     _write(advise(request), as_json=as_json, markdown=markdown)
+    note_request(request)
     return 0
 
 

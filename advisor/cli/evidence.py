@@ -24,6 +24,10 @@ Learnable = Annotated[bool, typer.Option("--learnable", help="Only rows that the
 Limit = Annotated[int, typer.Option("--limit", "-n", metavar="N", help="At most so many rows.")]
 Sources = Annotated[bool, typer.Option("--sources", help="List the sources with licence and rows instead of the scores.")]
 
+Conflicts = Annotated[
+    bool, typer.Option("--conflicts", help="List where own and published scores of one cell differ beyond the noise.")
+]
+
 
 @app.command()
 def evidence(
@@ -41,6 +45,7 @@ def evidence(
     learnable: Learnable = False,
     limit: Limit = 50,
     sources: Sources = False,
+    conflicts: Conflicts = False,
     exclude_licence: options.ExcludeLicence = None,
     json: options.Json = False,
 ) -> None:
@@ -55,6 +60,9 @@ def evidence(
     with open_store(exclude_licences=tuple(exclude_licence or ())) as store:
         if sources:
             _show_sources(store, json=json)
+            return
+        if conflicts:
+            _show_conflicts(store, json=json)
             return
         wanted = _filter(
             model=model, family=family, task=task, task_type=type, ability=ability, method=method, scheme=scheme, source=source,
@@ -128,3 +136,14 @@ def _show_sources(store: Any, *, json: bool) -> None:
     cells = ((row.id, row.n_accuracy, row.n_learnable, row.licence, row.title) for row in rows)
     table = output.make_table(("source", "scores", "learnt", "licence", "title"), cells, right=("scores", "learnt"))
     output.write_rich(table, output.count_line(sum(row.n_accuracy for row in rows), "score", f" of {len(rows)} sources"))
+
+
+def _show_conflicts(store: Any, *, json: bool) -> None:
+    from advisor.conflicts import find_conflicts
+
+    found = find_conflicts(store)
+    if json:
+        output.write_json(output.versioned(knowledge_version=store.version, conflicts=[one.as_dict() for one in found]))
+        return
+    output.write_text("".join(f"{one.words}\n" for one in found))
+    output.write_text(f"{len(found)} conflicts between own and published scores\n")

@@ -6,8 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from own_evidence import make_store, own_row
 
-from advisor.broken import LEAST_TASKS, REASON, find_broken, step_up, tail
+from advisor.broken import LEAST_TASKS, find_broken, step_up, tail
 from advisor.predictor import load_predictor
+from advisor.quality import describe_quality
+from advisor.reasons import cautions_of
+from advisor.recommendation import study_request
+from advisor.request import make_request
+from knowledge.evidence import BROKEN
 
 TASKS = ("mmlu", "hellaswag", "arc_challenge", "winogrande", "piqa")
 HEALTHY = (("w4a16-g128", "gptq"), ("w8a16-g128", "rtn"), ("w8a8", "smoothquant"), ("nf4", "rtn"), ("w4a16-g128", "hqq"))
@@ -33,13 +38,13 @@ def test_a_broken_checkpoint_among_healthy_ones_is_found() -> None:
     (flag,) = flagged(*healthy(), *runs(AWQ, (0.45, 0.5, 0.4, 0.6, 0.35)))
     assert (flag.model, flag.method) == ("qwen2.5-7b-instruct", "awq")
     assert flag.checkpoint == "qwen2.5-7b-instruct-w4a16-g128-awq"
-    assert flag.reason.startswith(REASON)
+    assert flag.reason.startswith(BROKEN)
     assert "loses 45 %" in flag.reason
     assert "5 tasks" in flag.reason
 
 
 def test_a_checkpoint_that_was_flagged_before_stays_flagged() -> None:
-    rows = runs(AWQ, (0.45, 0.5, 0.4, 0.6, 0.35), learnable=False, reason=f"{REASON}: …")
+    rows = runs(AWQ, (0.45, 0.5, 0.4, 0.6, 0.35), learnable=False, reason=f"{BROKEN}: …")
     assert len(flagged(*healthy(), *rows)) == 1
 
 
@@ -74,6 +79,21 @@ def test_false_alarms_over_the_published_evidence_are_rare() -> None:
 def test_no_rows_make_no_checkpoints() -> None:
     with make_store() as store:
         assert find_broken(store, load_predictor()) == ()
+
+
+def test_an_answer_warns_of_the_broken_checkpoint_and_does_not_believe_it() -> None:
+    rows = runs(AWQ, (0.45, 0.5, 0.4, 0.6, 0.35), learnable=False, reason=f"{BROKEN}: loses 45 %")
+    request = make_request({"model": "qwen2.5-7b-instruct", "task": "mmlu", "memory": "16GB"})
+    with make_store(*rows) as store:
+        study = study_request(request, store)
+        index = next(
+            i for i, one in enumerate(study.candidates) if one.method.name == "awq" and one.scheme_name.startswith("w4a16-g128")
+        )
+        cautions = cautions_of(study, index, describe_quality(study, index), ())
+        assert any(BROKEN in caution for caution in cautions)
+        assert study.loss[index] < 0.1
+        other = next(i for i, one in enumerate(study.candidates) if one.method.name == "gptq")
+        assert not any(BROKEN in caution for caution in cautions_of(study, other, describe_quality(study, other), ()))
 
 
 @given(st.lists(st.floats(0, 1), max_size=30), st.floats(0.01, 0.5))
