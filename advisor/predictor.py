@@ -262,7 +262,7 @@ def load_predictor(path: Path | None = None) -> Predictor:
         raise StoreError(
             f"cannot read the fitted predictor {file}: {error.strerror}",
             given=str(file),
-            hint="`python -m advisor.fit` makes it",
+            hint="`python -m advisor.fit` makes the packaged one; where a refresh made it, `qadvisor knowledge rollback ID`",
         ) from error
     return from_bytes(content, str(file))
 
@@ -291,7 +291,7 @@ def from_bytes(content: bytes, name: str) -> Predictor:
     if predictor is None:
         raise DataError(
             f"the fitted predictor {name} is of format {found}", given=str(found), allowed=str(FORMAT_VERSION),
-            hint="`python -m advisor.fit` makes one of this version",
+            hint="`python -m advisor.fit` makes one; where a refresh made it, `qadvisor knowledge rollback packaged`",
         )  # fmt: skip
     return predictor
 
@@ -359,5 +359,5 @@ def digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:
 def _damaged(name: str, reason: str) -> DataError:
     return DataError(
         f"the fitted predictor {name} is damaged and was not loaded: {reason}", given=name,
-        hint="reinstall qadvisor, or rebuild the file with `python -m advisor.fit`",
+        hint="reinstall qadvisor or run `python -m advisor.fit`; where a refresh made it, `qadvisor knowledge rollback ID`",
     )  # fmt: skip
