@@ -1,12 +1,12 @@
 """One open knowledge base for all requests of a process: opening costs as much as answering."""
 
 import atexit
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock, Thread
 
-from knowledge.errors import QAdvisorError
 from knowledge.home import home
 from knowledge.pointer import FILE as POINTER
 from knowledge.store import KnowledgeStore, current_version, open_store
@@ -47,11 +47,11 @@ def open_ahead(exclude_licences: tuple[str, ...] = ()) -> None:
     first, or cannot be opened, is left to `kept_store`, which says what is wrong.
     """
     place = home()
-    if not (place / POINTER).exists():
+    if not os.path.exists(place / POINTER):  # false as well where the folder may not be looked into
         return
 
     def open_quietly() -> None:
-        with suppress(QAdvisorError), kept_store(place, exclude_licences):
+        with suppress(Exception), kept_store(place, exclude_licences):
             pass
 
     Thread(target=open_quietly, daemon=True).start()
