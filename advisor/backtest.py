@@ -146,8 +146,7 @@ def _left_out_baseline(data: TrainingSet, folds: Ints, baseline: Callable[[Train
 def _bounds(data: TrainingSet, views: tuple[LeftOut, ...]) -> tuple[Bounds, ...]:
     """Corrected bounds of every view; a group of models is corrected on the other groups."""
     groups = training.folds_of_models(data.names("model"), BOUND_FOLDS)
-    calibrated = views[:3]
-    raw = left_out_bounds(data, calibrated, views, groups)
+    raw = left_out_bounds(data, views[:3], views, groups)
     noise, places = data.tasks.noise(data.features), training_places(data)
     is_nll = data.features.is_nll
     out = tuple(Bounds(lower=np.zeros(len(data)), upper=np.zeros(len(data))) for _ in views)
@@ -328,8 +327,12 @@ def _coverages(data: TrainingSet, bounds: Bounds) -> tuple[Coverage, ...]:
         "task type": data.names("task_type"),
     }
     arguments = (data.loss, bounds.lower, bounds.upper, data.score_weights, data.names("model"))
-    out = [coverage("all", np.flatnonzero(scored & ~data.features.is_nll), *arguments)]
+    out = [coverage("all", np.flatnonzero(scored & ~data.features.is_nll), *arguments, is_nll=data.features.is_nll)]
     for name, values in labels.items():
         for value in sorted(set(values[scored].tolist())):
-            out.append(coverage(f"{name}: {value}", np.flatnonzero(scored & (values == value)), *arguments))
+            out.append(
+                coverage(
+                    f"{name}: {value}", np.flatnonzero(scored & (values == value)), *arguments, is_nll=data.features.is_nll
+                )
+            )
     return tuple(out)

@@ -35,9 +35,6 @@ N_CELLS = int(np.prod(SHAPE))
 MIN_ROWS, MIN_CLUSTERS = 100, 6
 """A cell with less figures, or from less models, borrows the wider of its kind's correction and its own."""
 
-_MOST_ABOVE = 0.9
-"""Of all misses, the share that may lie above the upper bound."""
-
 _KIND_NAMES = ("weights", "activations", "KV cache")
 
 
@@ -105,20 +102,16 @@ def conformalize(
         places: cell and group of each row.
         weights: weight of each row.
         clusters: rows of one cluster (a model) are not independent.
-        level: share that must lie within; half of the rest on either side, more above where the order of the cells leaves
-            less below.
+        level: share that must lie within; half of the rest on either side.
     """
     share, cell = 0.5 + level / 2, places.cell
     group_lower = _by_group(lower - loss, places, weights, clusters, share)
     group_upper = _by_group(loss - upper, places, weights, clusters, share)
-    below, above = lower - group_lower[places.group] - loss, loss - upper - group_upper[places.group]
-    lows, small = _by_cell(below, cell, weights, clusters, share)
+    lows, small = _by_cell(lower - group_lower[places.group] - loss, cell, weights, clusters, share)
+    highs, _ = _by_cell(loss - upper - group_upper[places.group], cell, weights, clusters, share)
     lows[small] = -np.inf
-    moved = _hull(lows, upwards=False)
-    shares = _upper_shares(below > moved[cell], cell, weights, level)
-    highs, _ = _by_cell(above, cell, weights, clusters, share, own_shares=shares)
     return Correction(
-        lower=moved,
+        lower=_hull(lows, upwards=False),
         upper=_hull(highs, upwards=True),
         count=np.bincount(cell, minlength=N_CELLS),
         group_lower=group_lower,
@@ -145,31 +138,10 @@ def quantile(scores: Floats, weights: Floats, share: float) -> float:
     return float(scores[order][min(place, n - 1)])
 
 
-def _upper_shares(missed: NDArray[np.bool_], cell: Ints, weights: Floats, level: float) -> Floats:
-    """For each cell the share that the upper bound must hold, so that both together hold `level`.
-
-    Lower bounds of fine formats lie lower than they need to, because those of coarse formats may not lie below them. Where
-    they miss less than their half, the upper bound may miss more.
-    """
-    total = np.bincount(cell, weights=weights, minlength=N_CELLS)
-    below = np.bincount(cell, weights=weights * missed, minlength=N_CELLS) / np.where(total > 0, total, 1.0)
-    misses = 1 - level
-    return np.asarray(1 - np.clip(misses - below, misses / 2, _MOST_ABOVE * misses))
-
-
 def _by_cell(
-    scores: Floats,
-    cell: Ints,
-    weights: Floats,
-    clusters: NDArray[np.object_],
-    share: float,
-    *,
-    own_shares: Floats | None = None,
+    scores: Floats, cell: Ints, weights: Floats, clusters: NDArray[np.object_], share: float
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Correction of each cell, -inf without figures; and which cells are too small for one of their own.
-
-    Cells that are large enough hold `own_shares`, where given; all others `share`.
-    """
+    """Correction of each cell, -inf without figures; and which cells are too small for one of their own."""
     overall = quantile(scores, weights, share)
     kinds = np.array([_kind_of(c) for c in range(N_CELLS)])
     by_kind: dict[int, float] = {}
@@ -185,9 +157,8 @@ def _by_cell(
         if n == 0:
             out[c] = -np.inf
             continue
+        own = quantile(scores[rows], weights[rows], share)
         small[c] = n < MIN_ROWS or len(np.unique(clusters[rows])) < MIN_CLUSTERS
-        own_share = share if own_shares is None or small[c] else float(own_shares[c])
-        own = quantile(scores[rows], weights[rows], own_share)
         out[c] = max(own, parent) if small[c] else own
     return out, small
 

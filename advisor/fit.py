@@ -32,7 +32,6 @@ Ints = NDArray[np.intp]
 LEVEL = 0.9
 BOUND_FOLDS = 5
 STEPS = 150
-"""Steps of the law's fit while figures are left out."""
 
 _TREE = {
     "max_iter": 1, "learning_rate": 1.0, "max_leaf_nodes": 12, "min_samples_leaf": 60, "early_stopping": False,
@@ -201,9 +200,9 @@ def fit_predictor(
 
 
 def fit_final_law(data: TrainingSet, design: Design | None = None) -> Law:
-    """The law on all of `data`, fitted until it no longer changes."""
+    """The law on all of `data`."""
     design = design or make_design(data.features, data.names("source"))
-    return design.law(fit_law(design, data.loss, data.weights, np.arange(len(data)), steps=STEPS, converge=True))
+    return design.law(fit_law(design, data.loss, data.weights, np.arange(len(data)), steps=STEPS))
 
 
 def _support(data: TrainingSet) -> Support:

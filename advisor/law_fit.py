@@ -21,9 +21,6 @@ _PRIOR = 0.6
 _START = {"w0:one:": -3.0, "a0:one:": -4.0, "k0:one:": -4.0, "w1:one:": 1.0, "a1:one:": 1.0, "k1:one:": 1.0}
 _NLL_WEIGHT = 0.5
 
-_MEMORY = 20
-_RENEWALS, _STEPS_EACH, _TOLERANCE = 8, 60, 1e-11
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
@@ -103,14 +100,7 @@ def _applies(features: Features, part: str) -> NDArray[np.bool_]:
 
 
 def fit_law(
-    design: Design,
-    loss: Floats,
-    weights: Floats,
-    rows: NDArray[np.intp],
-    *,
-    start: Floats | None = None,
-    steps: int = 150,
-    converge: bool = False,
+    design: Design, loss: Floats, weights: Floats, rows: NDArray[np.intp], *, start: Floats | None = None, steps: int = 150
 ) -> Floats:
     """Coefficients that fit the losses of `rows`.
 
@@ -120,9 +110,7 @@ def fit_law(
         weights: weight of each row of the design.
         rows: rows to fit.
         start: coefficients to start from; default: a generic law.
-        steps: most steps of L-BFGS; some hundred stop short of the optimum, where left-out errors are the same.
-        converge: go on to the optimum, so that the result does not depend on the last digits of an installation's
-            arithmetic; takes four times as long.
+        steps: most steps of L-BFGS.
     """
     from scipy.optimize import minimize
     from threadpoolctl import threadpool_limits
@@ -134,36 +122,10 @@ def fit_law(
             start[design.offsets[name]] = value
     theta = np.zeros(len(design.sd))
     with threadpool_limits(1):  # the vectors are short: threads would only wait for each other
-        options = {"maxiter": steps, "maxcor": _MEMORY}
-        found = minimize(problem.value_and_slope, start[problem.used], jac=True, method="L-BFGS-B", options=options).x
-        theta[problem.used] = _converged(problem, found) if converge else found
+        options = {"maxiter": steps, "maxcor": 20}
+        found = minimize(problem.value_and_slope, start[problem.used], jac=True, method="L-BFGS-B", options=options)
+    theta[problem.used] = found.x
     return theta
-
-
-def _converged(problem: "_Problem", theta: Floats) -> Floats:
-    """The optimum near `theta`: L-BFGS in coordinates in which the curvature is about the same in every direction.
-
-    An intercept and the offsets of its families have priors that differ by a factor of 10,000, which plain steps do not get
-    over. With curvature `L @ L.T`, the coordinates are `L.T @ theta`; they are renewed as the curvature changes.
-    """
-    from scipy.linalg import cholesky, solve_triangular
-    from scipy.optimize import minimize
-
-    value = np.inf
-    for _ in range(_RENEWALS):
-        root = cholesky(problem.curvature(theta), lower=True, check_finite=False)
-
-        def scaled(z: Floats, root: Floats = root) -> tuple[float, Floats]:
-            found, slope = problem.value_and_slope(solve_triangular(root, z, lower=True, trans="T", check_finite=False))
-            return found, solve_triangular(root, slope, lower=True, check_finite=False)
-
-        options = {"maxiter": _STEPS_EACH, "maxcor": _MEMORY, "ftol": _TOLERANCE, "gtol": 0.0}
-        result = minimize(scaled, root.T @ theta, jac=True, method="L-BFGS-B", options=options)
-        theta = solve_triangular(root, result.x, lower=True, trans="T", check_finite=False)
-        if value - result.fun < _TOLERANCE * abs(result.fun):
-            break
-        value = float(result.fun)
-    return np.asarray(theta, dtype=np.float64)
 
 
 class _Problem:
@@ -189,41 +151,25 @@ class _Problem:
         self.prior = _PRIOR / design.sd[self.used] ** 2
 
     def value_and_slope(self, theta: Floats) -> tuple[float, Floats]:
-        """The objective and its slope."""
-        residual, by_part = self._residual(theta)
-        smooth = np.sqrt(residual**2 + _SMOOTH**2)
-        value = float(self.weights @ (smooth - _SMOOTH) + 0.5 * self.prior @ theta**2)
-        outer = self.weights * residual / smooth
-        slope = np.concatenate([self.transposed[part] @ (outer * by_part[part]) for part in PARTS])
-        return value, slope + self.prior * theta
-
-    def curvature(self, theta: Floats) -> Floats:
-        """Gauss-Newton's curvature of the objective, residuals weighted as in iterated least squares; positive definite."""
-        from scipy import sparse
-
-        residual, by_part = self._residual(theta)
-        root = np.sqrt(self.weights / np.sqrt(residual**2 + _SMOOTH**2))
-        slopes = sparse.hstack([sparse.diags_array(root * by_part[part]) @ self.matrices[part] for part in PARTS]).tocsr()
-        out: Floats = (slopes.T @ slopes).toarray()
-        out[np.diag_indices_from(out)] += self.prior
-        return out
-
-    def _residual(self, theta: Floats) -> tuple[Floats, dict[str, Floats]]:
-        """Residual of each row, and its slope by the row's linear predictor of each part."""
         linear = {part: m @ theta[self.starts[part] : self.starts[part] + m.shape[1]] for part, m in self.matrices.items()}
         damages = {kind: self._damage(linear, kind) for kind in KINDS}
         total = damages["w"] + damages["a"] + damages["k"] + 1e-9
         power, log_total = np.exp(linear["p"]), np.log(total)
-        score = np.exp(np.clip(power * log_total + linear["t"], -20, 5))
+        raw = power * log_total + linear["t"]
+        score = np.exp(np.clip(raw, -20, 5))
         nats = total * np.exp(linear["u"])
         residual = np.where(self.is_nll, compress(nats), -np.expm1(-score)) - self.target
-        by_t = np.where(self.is_nll, 0.0, np.exp(-score) * score)
-        by_nats = np.where(self.is_nll, KNEE_NATS / np.sqrt(nats**2 + KNEE_NATS**2), 0.0)
+        smooth = np.sqrt(residual**2 + _SMOOTH**2)
+        value = float(self.weights @ (smooth - _SMOOTH) + 0.5 * self.prior @ theta**2)
+        outer = self.weights * residual / smooth
+        by_t = np.where(self.is_nll, 0.0, outer * np.exp(-score) * score)
+        by_nats = np.where(self.is_nll, outer * KNEE_NATS / np.sqrt(nats**2 + KNEE_NATS**2), 0.0)
         by_total = by_t * power / total + by_nats * np.exp(linear["u"])
         slopes = {"t": by_t, "p": by_t * log_total * power, "u": by_nats * nats}
         for kind in KINDS:
             slopes |= self._by_parts(linear, kind, by_total * damages[kind])
-        return residual, slopes
+        slope = np.concatenate([self.transposed[part] @ slopes[part] for part in PARTS])
+        return value, slope + self.prior * theta
 
     def _damage(self, linear: Mapping[str, Floats], kind: str) -> Floats:
         out, slope = linear[f"{kind}0"], np.zeros(len(self.target))

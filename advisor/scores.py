@@ -111,7 +111,7 @@ class Coverage:
     models: int
     share: Interval
     width: float
-    """Mean width of the bounds."""
+    """Mean width of the bounds: of scores, in a group that has scores and perplexities."""
     judged: bool
     """Whether there are enough rows and models to judge it."""
 
@@ -127,14 +127,17 @@ class Coverage:
 LEAST_ROWS, LEAST_MODELS = 300, 8
 
 
-def coverage(group: str, rows: Ints, loss: Floats, lower: Floats, upper: Floats, weights: Floats, models: Names) -> Coverage:
+def coverage(
+    group: str, rows: Ints, loss: Floats, lower: Floats, upper: Floats, weights: Floats, models: Names, *, is_nll: Bools
+) -> Coverage:
     """Coverage and width over some rows."""
     inside = ((loss[rows] >= lower[rows]) & (loss[rows] <= upper[rows])).astype(np.float64)
     count = len(np.unique(models[rows].astype(str)))
-    total = weights[rows].sum()
+    alike = rows[~is_nll[rows]] if (~is_nll[rows]).any() else rows
+    total = weights[alike].sum()
     return Coverage(
         group=group, rows=len(rows), models=count, share=weighted_mean(inside, weights[rows], models[rows]),
-        width=float((upper[rows] - lower[rows]) @ weights[rows] / total) if total > 0 else np.nan,
+        width=float((upper[alike] - lower[alike]) @ weights[alike] / total) if total > 0 else np.nan,
         judged=len(rows) >= LEAST_ROWS and count >= LEAST_MODELS,
     )  # fmt: skip
 

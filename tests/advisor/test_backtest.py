@@ -189,7 +189,16 @@ def test_pair_order_of_right_wrong_and_undecided_forecasts():
 def test_coverage_counts_what_lies_within():
     loss = np.array([0.1, 0.2, 0.3, 0.4])
     names = np.array(["a", "a", "b", "b"], dtype=object)
-    found = coverage("all", np.arange(4), loss, loss - 0.1, np.array([0.2, 0.3, 0.4, 0.39]), np.ones(4), names)
+    found = coverage(
+        "all",
+        np.arange(4),
+        loss,
+        loss - 0.1,
+        np.array([0.2, 0.3, 0.4, 0.39]),
+        np.ones(4),
+        names,
+        is_nll=np.zeros(4, dtype=bool),
+    )
     assert (found.share.value, found.rows, found.models, found.judged) == (0.75, 4, 2, False)
     assert found.width == pytest.approx(0.1725)
 

@@ -19,8 +19,11 @@ def data(tmp_path_factory):
 def coverages(data):
     """By split: coverage over all rows, then by group."""
     design = make_design(data.features, data.names("source"))
-    views = tuple(fit.left_out(data, design, folds, number) for number, folds in enumerate(fit.novelty_folds(data)))
-    return dict(zip(SPLITS, (backtest._coverages(data, bounds) for bounds in backtest._bounds(data, views)), strict=False))
+    views = [fit.left_out(data, design, folds, number) for number, folds in enumerate(fit.novelty_folds(data))]
+    views.append(fit.left_out(data, design, training.folds_by_name(data.names("source")), None))
+    return dict(
+        zip(SPLITS, (backtest._coverages(data, bounds) for bounds in backtest._bounds(data, tuple(views))), strict=True)
+    )
 
 
 @pytest.mark.parametrize("split", SPLITS[:3])
@@ -30,7 +33,8 @@ def test_intervals_hold_nine_in_ten(coverages, split):
 
 @pytest.mark.parametrize("split", SPLITS[:3])
 def test_no_large_group_is_short(coverages, split):
-    short = {entry.group: entry.share for entry in coverages[split] if entry.judged and entry.share.high < entry.level}
+    """By more than a point: fits that stop early differ a little between installations."""
+    short = {entry.group: entry.share for entry in coverages[split] if entry.judged and entry.share.high < entry.level - 0.01}
     assert not short
 
 
