@@ -86,8 +86,9 @@ def write_parquet(path: Path, columns: Mapping[str, str], rows: Iterable[Sequenc
             )
         with _connect() as connection:
             read = connection.read_csv(
-                str(table), header=False, columns=dict(columns), na_values="\\N", delimiter=",", quotechar='"', escapechar='"'
-            )
+                str(table), header=False, columns=dict(columns), na_values="\\N", delimiter=",", quotechar='"', escapechar='"',
+                auto_detect=False,  # the form is known; guessed from the content it is refused where a text has many commas
+            )  # fmt: skip
             read.write_parquet(str(result), compression="zstd")
         os.replace(result, path)
 

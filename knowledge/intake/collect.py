@@ -41,7 +41,6 @@ def take_in(
         mapping: table (CSV or YAML) that says for files or models what they were made from and how.
         known: says which row hashes are in the knowledge base; asked once.
         beside: folder of run records in which a baseline may be looked for that is not among the files.
-
         names: what to call folders that hold copies of what lies elsewhere (`s3://bucket/runs`).
 
     Raises:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from knowledge.errors import QAdvisorError, UnknownNameError
+from knowledge.errors import InvalidRequestError, QAdvisorError, UnknownNameError
 from knowledge.intake.entry import OWN, Entry
 from knowledge.intake.figure import Figure, Subject, entry_of
 from knowledge.intake.harness import HarnessRun, Score
@@ -71,8 +71,21 @@ class Given:
 
     @classmethod
     def of(cls, runs: Sequence[HarnessRun], statements: Sequence[Statement]) -> "Given":
-        """The one model of these runs."""
-        subjects = {lineage_of(run, statements, stated_unquantized=True).subject for run in runs}
+        """The one model of these runs.
+
+        Raises:
+            InvalidRequestError: it is quantized.
+            DataError: it cannot be told what it is.
+        """
+        lineages = [lineage_of(run, statements, stated_unquantized=True) for run in runs]
+        if quantized := next((lineage for lineage in lineages if lineage.quantized), None):
+            scheme, method = quantized.recipe
+            raise InvalidRequestError(
+                f"the baseline {quantized.checkpoint!r} is itself quantized: {scheme.name}, {method}",
+                given=quantized.checkpoint,
+                allowed="output of the unquantized model",
+            )
+        subjects = {lineage.subject for lineage in lineages}
         return cls(runs=runs, subject=subjects.pop() if len(subjects) == 1 else None)
 
     def place(self, run: HarnessRun, statements: Sequence[Statement]) -> Placed:
@@ -126,7 +139,8 @@ def _no_place(run: HarnessRun) -> str | None:
     try:
         find_task(run.task)
     except UnknownNameError as error:
-        return f"part of {run.group}" if run.group else f"{error.message}; a row of the task catalogue says what it measures"
+        unknown = f"{error.message.rstrip('?')}: a row of the task catalogue says what it measures"
+        return f"part of {run.group}" if run.group else unknown
     return None
 
 

@@ -92,9 +92,9 @@ def _recipe(run: HarnessRun, spec: ModelSpec | None, stated_method: str | None) 
     """How the model was quantized; None where nothing says."""
     scheme, method = _stored(run, spec)
     method = stated_method if scheme is not None and method is None else method
-    loaded, loaded_method = _loaded(run)
-    if loaded is not None:
-        scheme, method = loaded, loaded_method
+    loaded = _loaded(run)
+    if loaded is not None and scheme == UNQUANTIZED:  # a checkpoint that is quantized already stays as it is
+        scheme, method = loaded
     kv = str(run.arguments.get("kv_cache_dtype") or "auto")
     if scheme is not None and kv.startswith("fp8"):
         scheme, method = scheme.with_kv(parse_kv("kvfp8")), "rtn" if method == "none" else method
@@ -116,37 +116,34 @@ def _stored(run: HarnessRun, spec: ModelSpec | None) -> tuple[QuantScheme | None
     return None, None
 
 
-def _loaded(run: HarnessRun) -> tuple[QuantScheme | None, str | None]:
-    """What the options of the run quantize while loading."""
+def _loaded(run: HarnessRun) -> tuple[QuantScheme, str] | None:
+    """What the options of the run quantize while loading; None for nothing."""
     options = {name: value for name, value in run.arguments.items() if name.startswith(("load_in_", "bnb_4bit_"))}
     chosen = [name for name in _ON_THE_FLY if options.get(name) in _TRUE]
     if not chosen:
-        return None, None
+        return None
     config = {name: value in _TRUE if name == "bnb_4bit_use_double_quant" else value for name, value in options.items()}
     config |= {name: name in chosen for name in _ON_THE_FLY} | {"quant_method": "bitsandbytes"}
     scheme, method, notes = stored_format(Fields({"quantization_config": config}, "model_args"))
-    if scheme is None:
+    if scheme is None or method is None:
         raise DataError(f"{run.model!r}: {'; '.join(notes)}: {_WAY_OUT}")
     return scheme, method
 
 
 def _spec(run: HarnessRun) -> ModelSpec | None:
     """Facts about what was loaded: of a folder or file on this machine, a cached model, or the catalogue's."""
-    for name in (run.model, Path(run.model).name):
-        try:
-            return resolve_model(name)
-        except QAdvisorError:
-            continue
-    return None
+    try:
+        return resolve_model(run.model)
+    except QAdvisorError:
+        return match_model(run.model)
 
 
 def _of_spec(spec: ModelSpec, run: HarnessRun) -> Subject:
     known = match_model(spec.name)
     count = spec.params_published or run.parameters
-    return Subject(
-        name=spec.name, family=spec.family, params_b=count / 1e9 if count else None,
-        in_catalogue=known is not None and known.layers == spec.layers and known.hidden == spec.hidden,
-    )  # fmt: skip
+    same = known is not None and (known.layers, known.hidden) == (spec.layers, spec.hidden)
+    name = f"{spec.name}@{spec.layers}x{spec.hidden}" if known and not same else spec.name  # another than its namesake
+    return Subject(name=name, family=spec.family, params_b=count / 1e9 if count else None, in_catalogue=same)
 
 
 def _subject(name: str, run: HarnessRun, *, parameters: bool = True) -> Subject:

@@ -54,10 +54,13 @@ def _row(values: Mapping[str, Any], number: int, shown: str) -> Entry | SpeedEnt
 
 def _entry(values: Mapping[str, Any], number: int, shown: str) -> Entry:
     scheme, method = _recipe(str(values.get("scheme")), str(values.get("method")))
+    items = values.get("items")
+    if items is not None and items < 1:
+        raise DataError(f"a score over {items} items cannot be")
     row = AccuracyRow.model_validate({**{name: values.get(name) for name in _COPIED}, **columns_of(scheme, method)})
     reading = read_row(
         row, (scheme, method), licence=_licence(row.source), own=row.source.startswith(OWN),
-        in_catalogue=_is_catalogue(row.model), conditions=text_of(values.get("key")), items=values.get("items"),
+        in_catalogue=_is_catalogue(row.model), conditions=text_of(values.get("key")), items=items,
     )  # fmt: skip
     error = number_of(values.get("loss_se"))
     if error is not None and error >= 0 and reading.loss.value is not None:  # that of paired runs cannot be computed again

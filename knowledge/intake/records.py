@@ -170,7 +170,8 @@ def _difference_se(record: RunRecord, measurement: Measurement, place: Place, ba
     if record is baseline:
         return None
     column = place.column
-    if column and baseline and column in record.samples and record.samples["id"] == baseline.samples.get("id"):
+    ids = record.samples.get("id")
+    if column and baseline and ids is not None and column in record.samples and ids == baseline.samples.get("id"):
         chosen = _rows(record, place)
         values, before = _numbers(record, column, chosen), _numbers(baseline, column, chosen)
         weights = _numbers(record, f"{column}.weight", chosen) if f"{column}.weight" in record.samples else None
