@@ -129,9 +129,12 @@ def test_rules_are_recomputed_on_own_and_other_sources() -> None:
 
 
 def test_rules_can_be_held_against_the_predictor() -> None:
-    lines = run_cli("rules", "check", "--against-predictor").out.splitlines()
-    assert lines[-1].startswith("predictor: ")
-    assert "agrees" in lines[-1]
+    table, _, listed = run_cli("rules", "check", "--against-predictor").out.partition("\npredictor: ")
+    tally, *disagreements = listed.splitlines()
+    assert "agrees" in tally
+    named = [line.split(":")[0] for line in disagreements if line and not line.startswith(" ")]
+    assert named == [line.split()[0] for line in table.splitlines() if line.endswith(" disagrees")]
+    assert any("measured" in line and "predicted" in line for line in disagreements)
 
 
 def test_memory_adds_up_and_names_formulas() -> None:
