@@ -15,6 +15,8 @@ _PRESETS = {
     "w8a8": "W8A8", "fp8": "FP8_DYNAMIC", "fp8-astatic": "FP8", "fp8-block": "FP8_BLOCK", "nvfp4": "NVFP4",
     "nvfp4a16": "NVFP4A16", "mxfp4": "MXFP4", "mxfp4a16": "MXFP4A16", "mxfp8": "MXFP8",
 }  # fmt: skip
+_PRESET_GROUP = 128
+"""Weights that share a scale in the presets W4A16 and W4A8."""
 _NEEDS_DATA = {"FP8", "NVFP4"}
 """Presets with a static activation scale, which even plain rounding must see data for."""
 
@@ -87,8 +89,9 @@ def _scheme_argument(scheme: QuantScheme) -> str | None:
 
 
 def _weights(weights: QuantArgs) -> dict[str, object]:
-    strategy = weights.strategy or "channel"
+    """Weights as llm-compressor states them; what a name leaves open is as in its presets W8A16 and W4A16."""
+    strategy = weights.strategy or ("channel" if weights.num_bits >= 8 else "group")
     fields: dict[str, object] = {
         "num_bits": int(weights.num_bits), "type": "int", "symmetric": weights.symmetric is not False, "strategy": strategy,
     }  # fmt: skip
-    return fields | ({"group_size": weights.group_size} if strategy == "group" else {})
+    return fields | ({"group_size": weights.group_size or _PRESET_GROUP} if strategy == "group" else {})

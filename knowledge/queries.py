@@ -109,11 +109,6 @@ def evidence_for(store: KnowledgeStore, model: str, tasks: Sequence[str]) -> Col
     return store.columns(_sql("evidence_folded"), parameters | {"kept": KEPT_ROWS, "unknown_se": UNKNOWN_ITEM_SE})
 
 
-def learnable_evidence(store: KnowledgeStore) -> Columns:
-    """Every row that fits may use, by column, in the order of `evidence_id`."""
-    return store.columns("SELECT * FROM evidence WHERE learnable ORDER BY evidence_id")
-
-
 def browse_evidence(store: KnowledgeStore, wanted: EvidenceFilter) -> list[EvidenceRow]:
     """The rows that pass the filter, by model, task and number, at most `wanted.limit`."""
     parameters = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
@@ -150,20 +145,6 @@ def source_rows(store: KnowledgeStore) -> list[SourceRow]:
 def counts_by_bits(store: KnowledgeStore) -> Columns:
     """Rows by nominal bits of weights, activations and KV cache, and by task type; `n` of them, `n_learnable` learned from."""
     return store.columns(_sql("counts"))
-
-
-def efficiency_for(
-    store: KnowledgeStore,
-    *,
-    model: str | None = None,
-    engine: str | None = None,
-    w_bits: float | None = None,
-    a_bits: float | None = None,
-    limit: int = 100,
-) -> Columns:
-    """Published speed and memory figures of quantized models, each with the unquantized run beside it, by column."""
-    parameters = {"model": model, "engine": engine, "w_bits": w_bits, "a_bits": a_bits, "limit": limit}
-    return store.columns(_sql("efficiency_for"), parameters)
 
 
 def efficiency_like(

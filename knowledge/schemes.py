@@ -20,7 +20,6 @@ What a name does not state (group, symmetry) is None: unknown, never assumed.
 """
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal
 
@@ -447,8 +446,3 @@ def _num(bits: float) -> str:
 
 def _bpw(bpw: float) -> str:
     return f"{bpw:.1f}" if round(bpw, 1) == bpw else f"{bpw:g}"
-
-
-def scheme_names(schemes: Iterable[QuantScheme]) -> list[str]:
-    """Names of `schemes`, sorted and without repeats."""
-    return sorted({scheme.name for scheme in schemes})

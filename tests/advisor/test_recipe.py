@@ -64,6 +64,8 @@ def test_last_command_that_makes(recipe: str, format: str, engine: str, last: st
             "compressed-tensors",
             ["GPTQModifier(", "'num_bits': 4", "'group_size': 128", 'dataset="perfectblend"'],
         ),
+        ("w4a16:gptq", "compressed-tensors", ["'num_bits': 4", "'strategy': 'group'", "'group_size': 128"]),
+        ("w8a16", "compressed-tensors", ["'num_bits': 8", "'strategy': 'channel'"]),
         ("w4a16-g64-asym", "compressed-tensors", ["QuantizationModifier(", "'symmetric': False", "'group_size': 64"]),
         ("w4a16-g128:awq", "compressed-tensors", ["AWQModifier(), QuantizationModifier("]),
         ("w8a8:smoothquant", "compressed-tensors", ["SmoothQuantModifier(smoothing_strength=0.5)", 'scheme="W8A8"']),

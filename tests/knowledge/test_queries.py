@@ -10,9 +10,7 @@ from knowledge.queries import (
     EvidenceFilter,
     browse_evidence,
     counts_by_bits,
-    efficiency_for,
     evidence_for,
-    learnable_evidence,
     nearest_evidence,
     source_rows,
 )
@@ -36,13 +34,6 @@ def test_evidence_for_a_model_and_tasks(store: KnowledgeStore) -> None:
     assert (np.diff(found["evidence_id"]) > 0).all()
     assert evidence_for(store, "no-such-model", ["mmlu"])["loss"].size == 0
     assert evidence_for(store, "mistral-7b-v0.1", [])["loss"].size == 0
-
-
-def test_learnable_evidence_is_what_fits_may_use(store: KnowledgeStore) -> None:
-    found = learnable_evidence(store)
-    assert found["learnable"].all()
-    assert (found["weight"] > 0).all()
-    assert found["evidence_id"].size == store.rows("SELECT count(*) FROM evidence WHERE learnable")[0][0]
 
 
 @pytest.mark.parametrize(
@@ -138,13 +129,3 @@ def test_counts_by_bits_cover_every_quantized_row(store: KnowledgeStore) -> None
     found = counts_by_bits(store)
     assert found["n"].sum() == store.rows("SELECT count(*) FROM evidence WHERE method <> 'none'")[0][0]
     assert (found["n_learnable"] <= found["n"]).all()
-
-
-def test_speeds_stand_beside_the_unquantized_run(store: KnowledgeStore) -> None:
-    found = efficiency_for(store, model="llama-3.1-8b-instruct", engine="vllm", limit=1000)
-    assert set(found["engine"]) == {"vllm"}
-    assert "none" not in found["method"]
-    assert np.isfinite(found["baseline_latency_ms_per_token"]).any()
-    eight_bits = efficiency_for(store, w_bits=8, a_bits=8, limit=1000)
-    assert set(eight_bits["w_bits"]) == {8}
-    assert efficiency_for(store, model="no-such-model")["source"].size == 0
