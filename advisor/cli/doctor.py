@@ -25,6 +25,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "lm_eval",
     ),
     "ray": ("ray",),
+    "plots": ("vl_convert",),
 }
 """Import names of what each extra brings, for a look without importing."""
 
