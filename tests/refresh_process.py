@@ -9,22 +9,33 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CALLS = ("fsync", "replace", "open", "unlink", "rename")
 
 
-def start(home: Path, *arguments: object, step: int = 0) -> subprocess.Popen[str]:
-    """Start `qadvisor ARGUMENTS` on a home folder; returns when it is about to begin."""
+def start(home: Path, *arguments: object, step: int = 0, largest_file: int | None = None) -> subprocess.Popen[str]:
+    """Start `qadvisor ARGUMENTS` on a home folder; returns when it is about to begin.
+
+    With `largest_file` no file can grow beyond so many bytes, as on a disk that is full.
+    """
     process = subprocess.Popen(
         [sys.executable, __file__, str(step), *map(str, arguments)],
         env=os.environ | {"QADVISOR_HOME": str(home), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=None if largest_file is None else partial(_limit, largest_file),
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
+
+
+def _limit(largest_file: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -82,6 +82,26 @@ def test_two_hundred_killed_refreshes_lose_nothing(home: Path, tmp_path: Path) -
     assert kill_many(home, tmp_path, 200, seed=7) >= 50
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs limits of a process")
+@pytest.mark.parametrize("room", [-1_000_000, 1000, 300_000], ids=["to copy", "to append", "to finish"])
+def test_a_full_disk_leaves_the_version_before(home: Path, tmp_path: Path, room: int) -> None:
+    """The system refuses to let a file grow: in the copy of the snapshot, or in what DuckDB writes itself."""
+    assert refresh([str(table(tmp_path, 0))], home=home, fit=False).status == "published"
+    before = history(home).current
+    largest = max(path.stat().st_size for path in (home / "snapshots").iterdir())
+    limit = {"largest_file": largest + room}
+    code, out, err = finish(start(home, "refresh", "--no-fit", table(tmp_path, 1), "--json", **limit))
+    assert code in (0, 1), err
+    if code == 1:
+        error = json.loads(out.rpartition("calls")[0])["error"]
+        assert "did not succeed" in error["message"]
+        assert before in error["hint"]
+    assert len(own_ids(home)) == (1 + (code == 0)) * ROWS
+    assert code == 1 or room > 1000
+    assert not list((home / "snapshots").glob("refresh-*"))
+    assert refresh([str(table(tmp_path, 1))], home=home, fit=False).status == ("published" if code else "nothing_new")
+
+
 _READER = """
 import sys
 from knowledge.store import open_store
