@@ -18,7 +18,7 @@ from typing import NamedTuple
 from knowledge.database import Connection, DatabaseError, read_only
 from knowledge.errors import StoreError
 from knowledge.evidence import PUBLISHED, efficiency_path, evidence_path
-from knowledge.files import locked, write_whole
+from knowledge.files import locked, sha256_of, write_whole
 from knowledge.values import value
 
 FILE = "current"
@@ -101,6 +101,15 @@ def holds(home: Path, pointer: Pointer) -> bool:
 def predictor_path(home: Path, predictor: str | None) -> Path | None:
     """File of a fitted predictor; None for the packaged one."""
     return None if predictor is None else home / PREDICTORS / f"{predictor}.npz"
+
+
+def sound_predictor(home: Path, predictor: str | None) -> str | None:
+    """`predictor` where its file is there and is what its name says; else None, for the packaged one."""
+    path = predictor_path(home, predictor)
+    try:
+        return predictor if path is not None and sha256_of(path).startswith(str(predictor)) else None
+    except OSError:
+        return None
 
 
 def answer_version(data: str, predictor: str | None) -> str:

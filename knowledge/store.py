@@ -22,7 +22,17 @@ from typing import Any
 from knowledge.database import Columns, Connection, DatabaseError, plain_values
 from knowledge.errors import StoreError, UnknownNameError
 from knowledge.home import home
-from knowledge.pointer import PACKAGED, Opened, answer_version, holds, pointed, predictor_path, read_pointer, swap_pointer
+from knowledge.pointer import (
+    PACKAGED,
+    Opened,
+    answer_version,
+    holds,
+    pointed,
+    predictor_path,
+    read_pointer,
+    sound_predictor,
+    swap_pointer,
+)
 from knowledge.sources import all_sources
 from knowledge.values import value
 
@@ -157,13 +167,17 @@ def open_store(
 
 def opened_store(home: Path, found: Opened, *, exclude_licences: Sequence[str] = ()) -> KnowledgeStore:
     """An open database as a knowledge base; the arguments are those of `open_store`."""
+    predictor, warnings = sound_predictor(home, found.predictor), found.warnings
+    if predictor != found.predictor:
+        name = predictor_path(home, found.predictor)
+        warnings = (*warnings, f"the fitted predictor {name} is gone or damaged: the packaged one answers")
     return KnowledgeStore(
         found.connection,
-        version=answer_version(found.data, found.predictor),
+        version=answer_version(found.data, predictor),
         version_id=found.version,
-        predictor=predictor_path(home, found.predictor),
+        predictor=predictor_path(home, predictor),
         snapshot=found.snapshot,
-        warnings=found.warnings,
+        warnings=warnings,
         exclude_licences=exclude_licences,
     )
 
@@ -177,11 +191,11 @@ def current_version(folder: Path) -> str:
     pointer = read_pointer(folder)
     with suppress(OSError):
         if pointer is not None and holds(folder, pointer):
-            return answer_version(pointer.data, pointer.predictor)
+            return answer_version(pointer.data, sound_predictor(folder, pointer.predictor))
     from knowledge import restore
 
     manifest, _ = restore.version_in_use(folder)
-    return answer_version(restore.content_of(folder, manifest).data, manifest.predictor)
+    return answer_version(restore.content_of(folder, manifest).data, sound_predictor(folder, manifest.predictor))
 
 
 def rebuild(folder: Path | None = None) -> StoreInfo:

@@ -188,6 +188,14 @@ def test_a_predictor_belongs_to_its_version(home: Path, tmp_path: Path) -> None:
     with open_store(home) as store:
         assert store.predictor is not None
         assert store.predictor.read_bytes() == b"a predictor"
+        fitted, version = store.predictor, store.version
+    for damage in (lambda: fitted.write_bytes(b"another"), fitted.unlink):
+        damage()
+        with open_store(home) as store:
+            assert (store.predictor, store.version) == (None, before)
+            assert "the packaged one answers" in store.warnings[-1]
+            assert current_version(home) == before != version
+    fitted.write_bytes(b"a predictor")
     assert take(home, make_intake(5, 5)).predictor == judged.predictor, "it stays until another is chosen"
     rollback(plain.id, home=home)
     with open_store(home) as store:
