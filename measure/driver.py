@@ -127,12 +127,14 @@ class Driver:
         answer.raise_error()
         if job is None and answer.facts is not None and answer.environment is not None:
             self.known[actor.plan] = _Known(answer.facts, answer.environment)
+            self.lost_while_loading[actor.plan] = 0
         elif job is not None:
             self._collect(job)
 
     def _lost(self, actor: _Actor, job: Job | None, error: Exception) -> None:
         reason = _last_line(error)
         _log.warning("a worker was lost: %s", reason)
+        self.ray.kill(actor.handle)  # it may live on where only the way to it was lost
         if job is None:
             self.lost_while_loading[actor.plan] += 1
             if self.lost_while_loading[actor.plan] >= ATTEMPTS:
