@@ -91,10 +91,12 @@ def _filter(**given: Any) -> Any:
         "task": lambda name: find_task(name).name,
         "method": lambda name: find_method(name).name,
         "scheme": lambda name: parse_scheme(name).name,
-        "source": lambda name: name if name.startswith("own:") else find_source(name).id,
+        "source": lambda name: find_source(name).id,
     }
     if given["task_type"] is not None and given["task_type"] not in TASK_TYPES:
         raise UnknownNameError.of("task type", given["task_type"], TASK_TYPES)
+    if str(given["source"]).startswith("own:"):  # the user's own sources are in no catalogue
+        del canonical["source"]
     named = {name: canonical[name](given[name]) for name in canonical if given[name] is not None}
     return EvidenceFilter(**(given | named))
 
