@@ -42,7 +42,7 @@ def rows_of(records: Sequence[RunRecord], source: str, *, file: str = "") -> lis
     rows = []
     for values in batch_rows(entries, [entry.row_hash for entry in entries]):
         row = dict(zip(BATCH_COLUMNS, values, strict=True))
-        row |= {"source": source, "licence": licence, "own": False, "family": source.removeprefix("own-")}
+        row |= {"source": source, "licence": licence, "own": False}
         if reason is not None:
             row |= {"learnable": False, "weight": 0.0, "reason": row["reason"] or reason}
         rows.append(row)

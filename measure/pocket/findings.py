@@ -60,11 +60,21 @@ class Sweep:
         """1 for right and 0 for wrong, item by item."""
         return self.samples(recipe, task, _SCORE.get(task, "exact_match"))
 
+    def percent(self, recipe: str, task: str) -> str:
+        """The score in percent, empty where it was not measured."""
+        return f"{100 * self.scores(recipe, task).mean():.0f}" if (recipe, task) in self._records else ""
+
     def learned(self, task: str) -> bool:
-        """Whether the unquantized model is clearly above chance."""
+        """Whether the unquantized model is clearly above chance; False where the task was not measured."""
+        if ("none", task) not in self._records:
+            return False
         before = self.scores("none", task)
         share = (before.sum() + 1) / (len(before) + 2)
         return float(before.mean()) - _CHANCE[task] >= _ABOVE_CHANCE * float(np.sqrt(share * (1 - share) / len(before)))
+
+    def lacks(self, task: str) -> str:
+        """Why the model says nothing about a skill."""
+        return f"{task} not {'learned' if ('none', task) in self._records else 'measured'}"
 
     def lost(self, recipe: str, tasks: Sequence[str], rows: Callable[[int], NDArray[np.int64]] | None = None) -> float:
         """Mean over tasks of (baseline - score) / (baseline - chance); `rows` draws items."""
@@ -136,14 +146,14 @@ def retrieval_findings(sweep: Sweep) -> Iterator[Finding]:
     rise, model = sweep.answer_rise, sweep.model
     if not sweep.learned("retrieval"):
         for id in ("P5", "P6", "P12"):
-            yield Finding(id=id, model=model, statistic="answer rise", reason="look-ups not learned")
+            yield Finding(id=id, model=model, statistic="answer rise", reason=sweep.lacks("retrieval"))
         return
     yield _mean("P5", model, "rise KV4 - rise W4", rise("w16a16-kv4") - rise(_w(4)))
     longest = int(sweep.samples("none", "retrieval", "context").max())
     for bits in (4, 3):
         name = f"w16a16-kv{bits}"
         yield _two_means("P6", model, f"rise KV{bits}, {longest} - 128 tokens", rise(name, longest), rise(name, 128))
-    yield _mean("P12", model, "rise KV2 - rise KIVI2", rise("w16a16-kv2") - rise("w16a16-kivi2:kivi"))
+    yield _mean("P12", model, "rise KV2 - rise KIVI2", rise("w16a16-kv2") - rise("w16a16-kivi2"))
 
 
 def skill_findings(sweep: Sweep) -> Iterator[Finding]:
@@ -156,9 +166,7 @@ def skill_findings(sweep: Sweep) -> Iterator[Finding]:
     for choice in ("arithmetic-choice", "pocket-modules"):
         missing = [task for task in ("pocket-sums", choice) if not sweep.learned(task)]
         if missing:
-            yield Finding(
-                id="P9", model=sweep.model, statistic=f"lost sums - lost {choice}", reason=f"{missing[0]} not learned"
-            )
+            yield Finding(id="P9", model=sweep.model, statistic=f"lost sums - lost {choice}", reason=sweep.lacks(missing[0]))
             continue
         value = sweep.lost(_w(3), ["pocket-sums"]) - sweep.lost(_w(3), [choice])
         draws = [sweep.lost(_w(3), ["pocket-sums"], draw) - sweep.lost(_w(3), [choice], draw) for _ in range(_RESAMPLES)]
@@ -166,7 +174,7 @@ def skill_findings(sweep: Sweep) -> Iterator[Finding]:
     for name, tasks in (("knowledge", ["pocket-modules"]), ("generation", ["pocket-sums", "pocket-instructions"])):
         taught = [task for task in tasks if sweep.learned(task)]
         if not taught:
-            yield Finding(id="P10", model=sweep.model, statistic=f"rank correlation, {name}", reason=f"{tasks[0]} not learned")
+            yield Finding(id="P10", model=sweep.model, statistic=f"rank correlation, {name}", reason=sweep.lacks(tasks[0]))
             continue
         rises = np.array([sweep.text_rise(recipe).mean() for recipe in sweep.recipes])
         losses = np.array([sweep.lost(recipe, taught) for recipe in sweep.recipes])
@@ -225,7 +233,7 @@ def scores_table(sweeps: Sequence[Sweep]) -> str:
     lines = [f"| model | recipe | text rise | answer rise | {' | '.join(tasks)} |", "| --- " * (4 + len(tasks)) + "|"]
     for sweep in sweeps:
         for recipe in ("none", *sweep.recipes):
-            scores = " | ".join(f"{100 * sweep.scores(recipe, task).mean():.0f}" for task in tasks)
+            scores = " | ".join(sweep.percent(recipe, task) for task in tasks)
             rises = f"{sweep.text_rise(recipe).mean():.4f} | {sweep.answer_rise(recipe).mean():.4f}"
             lines.append(f"| {sweep.model} | {recipe} | {rises} | {scores} |")
     return "\n".join(lines)
