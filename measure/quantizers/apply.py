@@ -82,7 +82,7 @@ def rewrite_weights(
         bits = stored_bits(weights, rows, columns, group)
         kernel = None
         if rule is not None and not target.transposed:
-            kernel = find_kernel(rule(group), loaded.device, target.parameter.dtype)
+            kernel = find_kernel(rule(group), loaded.device, target.parameter.dtype, rows * columns // group)
         if kernel is not None:
             waiting.append(_in_one_pass(kernel, target, bits=bits, group=group, exception=exception))
             continue

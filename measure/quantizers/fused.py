@@ -5,6 +5,7 @@ plain operations pass over memory some twenty times. The values are those of the
 values differ on a sample is not used.
 """
 
+import itertools
 import logging
 import shutil
 import warnings
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
+from types import FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +35,8 @@ _OPTIONS = {
 
 _SAMPLE_GROUPS = 64
 
+_NUMBERS = itertools.count()
+
 Kernel = Callable[[Tensor], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
 """(n, group) values -> rounded values, and of each group squared error, squared norm, least and largest value before."""
 
@@ -51,8 +56,8 @@ class Rule:
         return rounding_for(self.args, self.group, symmetric=self.symmetric, include_zero=self.include_zero, floor=self.floor)
 
 
-def find_kernel(rule: Rule, device: torch.device, dtype: torch.dtype) -> Kernel | None:
-    """The fused kernel of a rule; None where plain operations are to be used.
+def find_kernel(rule: Rule, device: torch.device, dtype: torch.dtype, count: int) -> Kernel | None:
+    """The fused kernel of a rule for `count` groups; None where plain operations are to be used.
 
     That is on devices not in `DEVICES`, where a scale spans the whole tensor (NVFP4, per-tensor integers: two passes), without
     a compiler, and where the compiled values differ from the plain ones.
@@ -61,7 +66,7 @@ def find_kernel(rule: Rule, device: torch.device, dtype: torch.dtype) -> Kernel 
     whole = rule.args.dtype == "nvfp" or rule.args.strategy == "tensor"
     if device.type not in DEVICES or not compiler or whole:
         return None
-    return _checked(rule, device, dtype)
+    return _checked(rule, device, dtype, count)
 
 
 def round_groups(kernel: Kernel, groups: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,12 +80,12 @@ def round_groups(kernel: Kernel, groups: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=256)
-def _checked(rule: Rule, device: torch.device, dtype: torch.dtype) -> Kernel | None:
+def _checked(rule: Rule, device: torch.device, dtype: torch.dtype, count: int) -> Kernel | None:
     """The compiled kernel, if its values are the plain ones on a sample with a constant group and wide and narrow ones."""
     generator = torch.Generator().manual_seed(0)
     sample = torch.randn(_SAMPLE_GROUPS, rule.group, generator=generator) * torch.logspace(-4, 2, _SAMPLE_GROUPS)[:, None]
     sample[0] = 0
-    sample = sample.to(device, dtype)
+    sample = sample.to(device, dtype).repeat(-(-count // _SAMPLE_GROUPS), 1)[:count]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -96,7 +101,7 @@ def _checked(rule: Rule, device: torch.device, dtype: torch.dtype) -> Kernel | N
 
 
 def _compiled(rule: Rule, device: torch.device) -> Kernel:
-    """The kernel of a rule, of a function object of its own: the compiler allows a function few versions."""
+    """The kernel of a rule."""
     rounding = rule.plain()
 
     def one_pass(groups: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -104,5 +109,12 @@ def _compiled(rule: Rule, device: torch.device) -> Kernel:
         error, norm = (after.float() - before).square().sum(-1), before.square().sum(-1)
         return after, error, norm, before.amin(-1), before.amax(-1)
 
-    kernel: Kernel = torch.compile(one_pass, dynamic=True, fullgraph=True, options=_OPTIONS[device.type])
+    # dynamic shapes would make variables of the rule's numbers as well, and then values are rounded elsewhere
+    kernel: Kernel = torch.compile(_with_own_code(one_pass), dynamic=False, fullgraph=True, options=_OPTIONS[device.type])
     return kernel
+
+
+def _with_own_code(function: Any) -> FunctionType:
+    """A copy of a function with a code object of its own: the compiler counts versions by code object, and allows eight."""
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(_NUMBERS)}")
+    return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)

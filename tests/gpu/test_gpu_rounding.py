@@ -33,7 +33,7 @@ def gpu():
 def test_values_are_those_of_plain_operations(scheme, group, dtype):
     args = parse_scheme(scheme).weights
     rule = Rule(args=args, group=group, symmetric=bool(args.symmetric), include_zero=True, floor=1e-10)
-    kernel = find_kernel(rule, torch.device("cuda"), dtype)
+    kernel = find_kernel(rule, torch.device("cuda"), dtype, (1 << 22) // group)
     assert kernel is not None, "the kernel was not compiled, or its values differ on the sample; see the log"
     values = (torch.randn(1 << 22, generator=torch.Generator().manual_seed(1)) * 0.02).to("cuda", dtype).reshape(-1, group)
     assert torch.equal(round_groups(kernel, values)[0], rule.plain()(values))

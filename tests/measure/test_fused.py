@@ -34,7 +34,7 @@ def rule_of(scheme, group):
 def check(scheme, group, dtype):
     rule = rule_of(scheme, group)
     before = (torch.randn(384, group, generator=torch.Generator().manual_seed(1)) * 0.02).to(dtype)
-    kernel = find_kernel(rule, CPU, dtype)
+    kernel = find_kernel(rule, CPU, dtype, len(before))
     assert kernel is not None
     found, sums = round_groups(kernel, before)
     expected = rule.plain()(before)
@@ -76,12 +76,12 @@ def test_a_recipe_is_the_same_with_and_without_it(backend_for, on_cpu, monkeypat
 
 @pytest.mark.parametrize(("scheme", "group"), [("nvfp4", 16), ("w4a16-tensor", 64)])
 def test_a_scale_over_the_tensor_is_not_fused(on_cpu, scheme, group):
-    assert find_kernel(rule_of(scheme, group), CPU, torch.float32) is None
+    assert find_kernel(rule_of(scheme, group), CPU, torch.float32, 64) is None
 
 
 def test_no_compiler_no_fusion(on_cpu, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert find_kernel(rule_of("w4a16-g128", 128), CPU, torch.float32) is None
+    assert find_kernel(rule_of("w4a16-g128", 128), CPU, torch.float32, 64) is None
 
 
 def wrong_values(groups):
@@ -96,5 +96,5 @@ def broken(groups):
 def test_a_kernel_that_is_wrong_is_not_used(on_cpu, monkeypatch, caplog, kernel, words):
     monkeypatch.setattr(fused, "_compiled", lambda rule, device: kernel)
     rule = rule_of("w5a16-g48", 48)  # of no other test: kernels are kept
-    assert find_kernel(rule, CPU, torch.float32 if kernel is broken else torch.float64) is None
+    assert find_kernel(rule, CPU, torch.float32 if kernel is broken else torch.float64, 64) is None
     assert words in caplog.text
