@@ -76,6 +76,19 @@ def test_false_alarms_over_the_published_evidence_are_rare() -> None:
     assert len(alarms) <= 0.01 * count, [flag.reason for flag in alarms]
 
 
+def test_the_published_qwen3_awq_checkpoints_are_found_and_no_other() -> None:
+    """Zheng et al.'s AWQ rows in groups of 128 are worse than their own per channel (suspect, and so never learned from)."""
+    with make_store() as store:
+        store.connection.execute(
+            "UPDATE evidence SET own = true, learnable = true WHERE source = 'zheng2025' AND model LIKE 'qwen3-8b%' "
+            "AND loss_kind = 'relative' AND loss IS NOT NULL"
+        )
+        found = {(flag.model, flag.scheme, flag.method) for flag in find_broken(store, load_predictor())}
+    assert found == {
+        (model, scheme, "awq") for model in ("qwen3-8b", "qwen3-8b-base") for scheme in ("w3a16-g128", "w4a16-g128")
+    }
+
+
 def test_no_rows_make_no_checkpoints() -> None:
     with make_store() as store:
         assert find_broken(store, load_predictor()) == ()
