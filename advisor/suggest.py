@@ -80,7 +80,8 @@ class Suggestion:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, floats rounded."""
-        return round_floats(slots(self) | slots(self.cell) | {"recipe": self.cell.recipe, "cell": None})  # type: ignore[no-any-return]
+        facts = {name: value for name, value in slots(self).items() if name != "cell"}
+        return round_floats(slots(self.cell) | {"recipe": self.cell.recipe} | facts)  # type: ignore[no-any-return]
 
 
 def suggest(
