@@ -100,7 +100,7 @@ def _walk(root: Path) -> Iterator[FoundFile]:
             folders.clear()
             continue
         internal = _INTERNAL if here.name == "runs" or (is_home and here == root) else ()
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in internal)
+        folders[:] = sorted(name for name in folders if not _hidden(name) and name not in internal)
         for name in sorted(files):
             if name.startswith(".") or not name.lower().endswith(ENDINGS):
                 continue
@@ -109,6 +109,11 @@ def _walk(root: Path) -> Iterator[FoundFile]:
             if is_home and here == root:
                 continue
             yield FoundFile(path=here / name, shown=str(here / name), batch=batches)
+
+
+def _hidden(folder: str) -> bool:
+    """Whether a folder is hidden; not those that lm-evaluation-harness names after a model `./name` or `../name`."""
+    return folder.startswith(".") and not folder.startswith((".__", "..__"))
 
 
 def _batches_in_use(home: Path) -> Collection[str] | None:

@@ -258,6 +258,12 @@ def test_truthfulqa_of_harness_0_3_is_two_tasks(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("folder", "rows"), [(".__pocket", 2), ("..__pocket", 2), (".cache", 0)])
+def test_output_about_a_relative_path_is_no_hidden_file(tmp_path: Path, folder: str, rows: int) -> None:
+    write_results(tmp_path / folder / "results_2026.json", make_results())
+    assert len(take_in([tmp_path]).rows) == rows
+
+
 def test_the_same_output_is_taken_once_wherever_it_lies(tmp_path: Path) -> None:
     write_results(tmp_path / "a" / "base.json", make_results())
     write_results(tmp_path / "b" / "copy.json", make_results())
