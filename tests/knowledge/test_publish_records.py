@@ -68,7 +68,7 @@ def test_the_packaged_rows_are_those_of_the_archive(tmp_path):
     before = list(read_parquet(target))
     assert main([str(ARCHIVE), "--source", "own-pocket", "--target", str(target)]) == 0
     assert list(read_parquet(target)) == before
-    assert {row["model"] for row in before if row["source"] == "own-pocket"} == {"pocket-s", "pocket-l"}
+    assert {row["model"] for row in before if row["source"] == "own-pocket"} == {"pocket-s", "pocket-m", "pocket-l"}
 
 
 def test_the_command_says_what_is_wrong(tmp_path, caplog):
