@@ -26,7 +26,7 @@ _SUSPECT = re.compile(
 _MACRO = "first figure of a pair: mean over subjects"
 _SELECTED = "list keeps only models with"
 _REPRINTED = "reprinted by the source"
-_SAMPLES = re.compile(r"(?:^|[;,] )(\d+) (?:examples|samples per task)|limit (\d+)")
+_SAMPLES = re.compile(r"(?:^|[;,] )(\d{1,9}) (?:examples|samples per task)|limit (\d{1,9})")
 _VARIANT = re.compile(
     r"position \d+|round\d|strict.match|flexible.extract|(?:prompt|inst)_level|language \w+|race-\w+|macro|micro"
     r"|validation split|first release|after fine-tuning on \w+"

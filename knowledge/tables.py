@@ -13,7 +13,8 @@ from knowledge.tasks import METRICS, TaskType
 
 _Blank = BeforeValidator(lambda value: None if value == "" else value)
 _Number = Annotated[float | None, _Blank]
-_Integer = Annotated[int | None, _Blank]
+_Integer = Annotated[Annotated[int, Field(ge=-(2**31), lt=2**31)] | None, _Blank]
+"""As wide as the INTEGER columns of the store."""
 _Flag = Annotated[bool | None, _Blank]
 _Text = Annotated[str | None, _Blank]
 _Bits = Annotated[float, Field(gt=0, le=16)]

@@ -246,8 +246,8 @@ def data_version(packaged: str, batches: Sequence[Batch], broken: Sequence[Flag]
 
 
 def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """The time in UTC, fine enough to tell one version from the next."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _moves(home: Path) -> Iterator[Move]:

@@ -67,7 +67,7 @@ def entry_of(figure: Figure) -> Entry | Quarantined:
 
 
 def _entry(figure: Figure) -> Entry:
-    if figure.items is not None and figure.items < 1:
+    if figure.items is not None and not 1 <= figure.items < 2**31:
         raise DataError(f"a score over {figure.items} items cannot be")
     try:
         score, baseline, factor = in_unit(figure.placed, figure.score, figure.baseline)

@@ -93,16 +93,20 @@ def read_harness(document: Mapping[str, Any], path: Path, shown: str) -> list[Ha
     rows = count(start=1)
     runs = []
     for task, values in results.items():
-        scores = tuple(_scores(object_of(values), rows, old=facts.old))
-        if not scores or not text_of(task):
+        if not isinstance(values, dict):
+            raise DataError(f"the results of {task!r} are not as the harness writes them", given=repr(values)[:80])
+        scores = tuple(_scores(values, rows, old=facts.old))
+        if not scores or not text_of(task):  # a group without a mean of its own: its tasks have the scores
             continue
         leaves = tuple(sorted(facts.leaves(task)))
         runs.append(HarnessRun(
             file=shown, path=path, ref=facts.ref, task=task, scores=scores,
-            items=facts.items(object_of(values), leaves), key=facts.key(task, leaves), group=parts.get(task), leaves=leaves,
+            items=facts.items(values, leaves), key=facts.key(task, leaves), group=parts.get(task), leaves=leaves,
             model=model, arguments=arguments, engine=engine or "",
             dtype=_dtype(config, arguments), parameters=_whole(config.get("model_num_parameters")),
         ))  # fmt: skip
+    if not runs:
+        raise DataError("output of lm-evaluation-harness without a score")
     return runs
 
 

@@ -164,7 +164,7 @@ def test_doctor_reports_version_rows_and_missing_extras() -> None:
     report = run_cli("doctor", "--json").json
     assert report["rows"]["evidence"] > 20_000
     assert len(report["knowledge_version"]) == 16
-    assert set(report["extras"]) == {"measure", "ray"}
+    assert set(report["extras"]) == {"measure", "plots", "ray"}
     assert "knowledge" in run_cli("doctor").out
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT
-from tiny_models import save_model
 
 pytestmark = [pytest.mark.measure, pytest.mark.slow]  # some 80 s of processor, most of it two starts of the harness
 PAGE = ROOT / "docs" / "how-to" / "refresh.md"
@@ -20,7 +19,7 @@ def script() -> str:
 
 
 def test_the_page_is_a_script_that_works(tmp_path: Path) -> None:
-    save_model("llama", tmp_path).rename(tmp_path / "pocket")
+    shutil.copytree(ROOT / "tests" / "data" / "pocket" / "pocket-s", tmp_path / "pocket")
     tools = tmp_path / "bin"
     tools.mkdir()
     for name, module in (("qadvisor", "advisor.cli.main"), ("python", None)):
