@@ -152,7 +152,7 @@ def efficiency_like(
 ) -> list[dict[str, Any]]:
     """Measured speeds of quantized models with these bits on an engine (of any version), one dictionary a row."""
     parameters = {"w_bits": w_bits, "a_bits": a_bits, "kv_bits": kv_bits, "engine": engine}
-    found = store.columns(_sql("efficiency_like"), parameters)
+    found = store.kept_columns(_sql("efficiency_like"), parameters)
     return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
 
 
