@@ -54,7 +54,7 @@ def suggest_command(measurable: "Measurable", *, budget: str, panel: bool, model
         return
     output.write_text("".join(f"{_line(one)}\n  {one.command}\n" for one in found))
     spent = sum(one.seconds for one in found) / 3600
-    output.write_text(f"{len(found)} measurements in about {spent:.1f} h may change answers to {len(asked)} {origin}\n")
+    output.write_text(f"measurements: {len(found)}, about {spent:.1f} h; they may change answers to {origin}: {len(asked)}\n")
 
 
 def parse_time(text: str) -> float:
@@ -80,5 +80,5 @@ def _line(one: "Suggestion") -> str:
     how = "estimated from the size" if one.estimated else "as past runs took"
     return (
         f"{cell.model} · {cell.recipe} · {cell.task}: probability {100 * one.flips:.0f} % to change an answer, worth "
-        f"{100 * one.value:.2f} points over {one.requests} requests; {minutes:.0f} min ({how})"
+        f"{100 * one.value:.2f} points (requests: {one.requests}); {minutes:.0f} min ({how})"
     )

@@ -108,5 +108,5 @@ def test_the_command_line_suggests_for_what_was_asked(fresh_home) -> None:
     answer = run_cli("measure", "plan", "--suggest", "--budget", "100h", "--json").json
     assert (answer["requests"], answer["origin"]) == (1, "past requests")
     assert answer["suggestions"][0]["model"] == "llama-2-7b"
-    assert "may change answers to 1 past requests" in run_cli("measure", "suggest", "--budget", "2h").out
+    assert "may change answers to past requests: 1" in run_cli("measure", "suggest", "--budget", "2h").out
     assert run_cli("measure", "plan", "--suggest", "--budget", "soon").code == 2
