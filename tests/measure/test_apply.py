@@ -53,7 +53,10 @@ def test_schemes_and_methods(model_folder, tmp_path, recipe, layout):
     assert (made.calibration is not None) == (":" in recipe or recipe in ("fp8-astatic", "nvfp4"))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     names = {path.name for path in output.iterdir()}
-    assert names == {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert names == {
+        "config.json", "generation_config.json", "model.safetensors", "qadvisor.json", "tokenizer.json",
+        "tokenizer_config.json",
+    }  # fmt: skip
 
 
 @pytest.mark.slow

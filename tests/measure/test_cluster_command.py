@@ -37,14 +37,23 @@ def start(*arguments):
     )  # fmt: skip
 
 
+def save_plan(model, recipes, file):
+    arguments = ("--tasks", "perplexity,kl-divergence,arithmetic-choice", "--limit", 3, "--context", 64)
+    call("plan", "--model", model, "--recipes", recipes, *arguments, "--save", file)
+    return file
+
+
 @pytest.fixture
 def plan(model_folder, tmp_path):
-    arguments = ("--tasks", "perplexity,kl-divergence,arithmetic-choice", "--limit", 3, "--context", 64)
-    call(
-        "plan", "--model", model_folder("llama"), "--recipes", "w4a16-g32,kv4,w8a8,w4a16:quip", *arguments,
-        "--save", tmp_path / "plan.json",
-    )  # fmt: skip
-    return tmp_path / "plan.json"
+    return save_plan(model_folder("llama"), "w4a16-g32,kv4,w8a8,w4a16:quip", tmp_path / "plan.json")
+
+
+@pytest.fixture
+def long_plan(model_folder, tmp_path):
+    """96 cells: one does not end between the fourth record and a signal."""
+    weights = [f"w{bits}a16-g{group}" for bits in (8, 6, 5, 4, 3, 2) for group in (32, 64)]
+    recipes = [*weights, *(f"{name}-kv{bits}" for name in weights[:6] for bits in (8, 4, 2)), "nf4"]
+    return save_plan(model_folder("llama"), ",".join(recipes), tmp_path / "plan.json")
 
 
 def results(folder):
@@ -69,8 +78,8 @@ def test_one_plan_gives_the_same_records_here_and_on_ray(plan, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on_and_leaves_no_process(plan, tmp_path):
-    process = start("run", "--plan", plan, "--on", "ray", "--output", tmp_path / "runs")
+def test_ctrl_c_says_how_to_go_on_and_leaves_no_process(long_plan, tmp_path):
+    process = start("run", "--plan", long_plan, "--on", "ray", "--output", tmp_path / "runs")
     while process.poll() is None and len(list((tmp_path / "runs").glob("*.json"))) < 4:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
@@ -82,8 +91,8 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_no_process(plan, tmp_path):
     assert "ray" not in out.lower().replace(str(tmp_path).lower(), "")
     before = len(read_folder(tmp_path / "runs").records)
     assert before >= 3
-    again = json.loads(call("run", "--plan", plan, "--output", tmp_path / "runs", "--json"))
-    assert again["ok"] + again["failed"] == 15 - before
+    again = json.loads(call("run", "--plan", long_plan, "--output", tmp_path / "runs", "--json"))
+    assert again["ok"] + again["failed"] == 96 - before
 
 
 def test_ray_that_is_not_installed(plan, tmp_path, monkeypatch):
