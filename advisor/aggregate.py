@@ -7,9 +7,6 @@ variants of a test from each other.
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from advisor import training
 from advisor.training import TrainingSet
 from knowledge.database import Columns
@@ -63,8 +60,3 @@ def _within(ranges: Sequence[tuple[int, int]]) -> tuple[str, dict[str, object]]:
         parameters |= {f"first{number}": first, f"last{number}": last}
     between = (f"evidence_id BETWEEN $first{number} AND $last{number}" for number in range(len(ranges)))
     return " OR ".join(between) or "false", parameters
-
-
-def own_rows(data: TrainingSet) -> NDArray[np.bool_]:
-    """Which cells are the user's own."""
-    return np.asarray(data.columns["own"].astype(bool))

@@ -67,21 +67,21 @@ def _text(study: Study, index: int, cause: str, effect: float, total: float, kin
 
 def _words(study: Study, candidate: Candidate, cause: str) -> str:
     """A cause and what it is compared with."""
-    scheme, size = candidate.scheme, float(study.constants["params_b"])
-    if cause == "weights":
-        return f"{scheme.w_bits:g}-bit weights rather than 16"
-    if cause == "activations":
-        return f"{scheme.a_bits:g}-bit activations rather than 16"
-    if cause == "cache":
-        return f"{scheme.kv_name} cache rather than 16 bits"
-    if cause == "method":
-        return f"{candidate.method.title} rather than plain rounding"
-    if cause == "size":
-        return f"{size:.3g} billion parameters rather than {REFERENCE_SIZE_B:g}"
-    if cause == "model":
-        return f"{study.spec.name} rather than a model of no known family"
-    if cause == "context":
-        return f"{study.setting.context:,} tokens rather than {REFERENCE_TOKENS:,}"
+    scheme = candidate.scheme
+    words = {
+        "weights": f"{scheme.w_bits:g}-bit weights rather than 16",
+        "activations": f"{scheme.a_bits:g}-bit activations rather than 16",
+        "cache": f"{scheme.kv_name} cache rather than 16 bits",
+        "method": f"{candidate.method.title} rather than plain rounding",
+        "size": f"{float(study.constants['params_b']):.3g} billion parameters rather than {REFERENCE_SIZE_B:g}",
+        "model": f"{study.spec.name} rather than a model of no known family",
+        "context": f"{study.setting.context:,} tokens rather than {REFERENCE_TOKENS:,}",
+    }
+    return words.get(cause) or _task_words(study)
+
+
+def _task_words(study: Study) -> str:
+    """The tasks of the request, and the task that they are compared with."""
     names = ", ".join(item.task.name for item in study.tasks)
     if len(study.tasks) == 1 and study.tasks[0].task.ability:
         names += f" ({study.tasks[0].task.ability})"
