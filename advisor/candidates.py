@@ -113,7 +113,6 @@ def scheme_columns(candidates: Sequence[Candidate]) -> dict[str, Column]:
     cells = [known[c.weights_name, c.method.name] for c in candidates]
     kv_kinds = {c.kv_name: kv_kind(c.scheme.kv_cache) for c in candidates}
     return {
-        "candidate_id": np.arange(len(candidates), dtype=np.int32),
         "scheme": _column([c.scheme_name for c in candidates]),
         "method": _column([c.method.name for c in candidates]),
         "format": _column([c.format for c in candidates]),

@@ -1,15 +1,19 @@
 """What the rules say of the candidates of a request, and where direct evidence overrules them."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from advisor.costs import Costs
 from advisor.losses import TaskLosses
 from advisor.pool import Z90
-from advisor.relation import Columns
-from knowledge.rule_columns import create_candidate_table
-from knowledge.rules import Rule, evaluate
+from advisor.recipe_table import RecipeTable, recipe_table
+from advisor.relation import Columns, size_columns
+from advisor.same import Same
+from knowledge.rule_evaluation import evaluate, recipe_part
+from knowledge.rules import Rule
 from knowledge.store import KnowledgeStore
 from knowledge.values import value
 
@@ -41,24 +45,34 @@ class Findings:
         return (self.acting(["avoid"], ["strong"]) + self.acting(["require"])) > 0
 
 
-def rules_that_hold(store: KnowledgeStore, rules: Sequence[Rule], columns: Columns) -> Bools:
+def rules_that_hold(
+    store: KnowledgeStore, rules: tuple[Rule, ...], costs: Costs, requests: Columns, budget_bytes: int
+) -> Bools:
     """Whether each rule speaks of each candidate on each task, whatever the evidence says.
 
     Args:
         store: the open knowledge base.
         rules: the rules.
-        columns: the candidate relation, one row a candidate and task, task by task (`advisor.relation.rule_columns`).
+        costs: the candidates with their sizes.
+        requests: the request, one row a task (`advisor.relation.request_columns`).
+        budget_bytes: memory of the request.
 
     Returns:
         Array of shape (tasks, candidates, rules).
     """
-    order = {name: number for number, name in enumerate(dict.fromkeys(columns["task"]))}
+    table = recipe_table(costs.candidates)
     with store.sandbox() as connection:
-        rows = create_candidate_table(connection, columns)
-        found = evaluate(connection, rules)
-    holds = np.zeros((len(order), rows // max(1, len(order)), len(rules)), dtype=bool)
-    holds[np.array([order[name] for name in found.task], dtype=np.int64), found.candidate_id] = found.holds
-    return holds
+        return evaluate(
+            connection, rules, _of_recipes(store, table, Same(rules)), recipes=table.candidate_scheme, requests=requests,
+            both=size_columns(costs, budget_bytes),
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=32)
+def _of_recipes(store: KnowledgeStore, table: RecipeTable, rules: Same[tuple[Rule, ...]]) -> Bools:
+    """What the rules say of the recipes alone: the same in every request with these candidates."""
+    with store.sandbox() as connection:
+        return recipe_part(connection, rules.value, table.candidate_scheme)
 
 
 def overrule(losses: Sequence[TaskLosses], rules: tuple[Rule, ...], holds: Bools, tolerated: float) -> Findings:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from advisor.candidates import Candidate, scheme_columns
+from advisor.same import Same
 from knowledge.columns import kv_kind
 from knowledge.schemes import QuantScheme
 
@@ -38,29 +39,14 @@ class RecipeTable:
     """The same, one row a candidate."""
 
 
-class _Same:
-    """Stands for a tuple by identity: comparing a thousand candidates costs more than the table."""
-
-    __slots__ = ("candidates",)
-
-    def __init__(self, candidates: tuple[Candidate, ...]) -> None:
-        self.candidates = candidates
-
-    def __hash__(self) -> int:
-        return id(self.candidates)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.candidates is self.candidates
-
-
 def recipe_table(candidates: tuple[Candidate, ...]) -> RecipeTable:
     """The table of some candidates; kept for the very same tuple."""
-    return _recipe_table(_Same(candidates))
+    return _recipe_table(Same(candidates))
 
 
 @lru_cache(maxsize=32)
-def _recipe_table(same: _Same) -> RecipeTable:
-    candidates = same.candidates
+def _recipe_table(same: Same[tuple[Candidate, ...]]) -> RecipeTable:
+    candidates = same.value
     names = [(candidate.scheme_name, candidate.method.name) for candidate in candidates]
     first: dict[tuple[str, str], int] = {}
     for index, name in enumerate(names):

@@ -1,13 +1,11 @@
 """The candidate relation: what rules and predictor see of a request, column by column."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from advisor.costs import Costs, active_share, params_b
-from advisor.recipe_table import recipe_table
 from knowledge.hardware import HardwareSpec
 from knowledge.models import ModelSpec
 from knowledge.tasks import TaskSpec
@@ -67,21 +65,21 @@ def setting_columns(setting: Setting) -> Columns:
     }
 
 
-def rule_columns(costs: Costs, setting: Setting, tasks: tuple[TaskSpec, ...], rows: npt.NDArray[np.int64]) -> Columns:
-    """Columns of the table `candidate` for the candidates at `rows`: one row a candidate and task, task by task."""
-    scheme = {name: values[rows] for name, values in recipe_table(costs.candidates).candidate_scheme.items()}
-    scheme["candidate_id"] = rows.astype(np.int32)
-    total = costs.total[rows]
-    per_candidate: Mapping[str, npt.NDArray[Any]] = scheme | {
-        "weights_bytes": costs.weights[rows],
-        "kv_cache_bytes": costs.cache[rows],
-        "state_bytes": costs.state[rows],
-        "buffers_bytes": costs.buffers[rows],
-        "total_bytes": total,
-        "fits": total <= setting.budget_bytes,
-    }
-    repeated = {name: np.tile(values, len(tasks)) for name, values in per_candidate.items()}
+def request_columns(setting: Setting, tasks: Sequence[TaskSpec], *, has_kv_cache: bool) -> Columns:
+    """Columns about the request, one row a task."""
     per_task = [task_columns(task) for task in tasks]
-    names = {name: np.repeat(np.array([row[name] for row in per_task], dtype=object), len(rows)) for name in per_task[0]}
-    has_cache = bool(costs.cache.any())
-    return repeated | names | model_columns(setting.spec, has_kv_cache=has_cache) | setting_columns(setting)
+    names = {name: np.array([row[name] for row in per_task], dtype=object) for name in per_task[0]}
+    return names | model_columns(setting.spec, has_kv_cache=has_kv_cache) | setting_columns(setting)
+
+
+def size_columns(costs: Costs, budget_bytes: int) -> Columns:
+    """Columns about request and recipe together, one row a candidate."""
+    return {
+        "candidate_id": np.arange(len(costs.candidates), dtype=np.int32),
+        "weights_bytes": costs.weights,
+        "kv_cache_bytes": costs.cache,
+        "state_bytes": costs.state,
+        "buffers_bytes": costs.buffers,
+        "total_bytes": costs.total,
+        "fits": costs.total <= budget_bytes,
+    }

@@ -18,7 +18,7 @@ from advisor.losses import TaskLosses, estimate_losses
 from advisor.pool import expected_loss
 from advisor.predictor import Predictor
 from advisor.rank import Scores, rank
-from advisor.relation import Columns, Setting, model_columns, rule_columns
+from advisor.relation import Columns, Setting, model_columns, request_columns
 from advisor.request import DEFAULT_CONTEXT, DEFAULT_MAX_LOSS_PERCENT, AdviceRequest
 from knowledge.errors import DataError, InvalidRequestError
 from knowledge.hardware import HardwareSpec, find_hardware
@@ -157,7 +157,7 @@ def make_study(
     request: AdviceRequest,
     store: KnowledgeStore,
     predictor: Predictor,
-    rules: Sequence[Rule],
+    rules: tuple[Rule, ...],
     *,
     home: Path | None = None,
 ) -> Study:
@@ -189,9 +189,9 @@ def make_study(
     offered = generate_candidates(spec, engine=request.engine, hardware=hardware)
     costs = estimate_costs(spec, offered.candidates, context=context, batch=request.batch)
     constants = model_columns(spec, has_kv_cache=bool(costs.cache.any()))
-    columns = rule_columns(costs, setting, tuple(item.task for item in tasks), np.arange(len(costs.candidates)))
+    requests = request_columns(setting, [item.task for item in tasks], has_kv_cache=bool(costs.cache.any()))
     # DuckDB plans and evaluates the rules while NumPy forecasts.
-    with in_background(lambda: rules_that_hold(store, rules, columns)) as holds:
+    with in_background(lambda: rules_that_hold(store, rules, costs, requests, setting.budget_bytes)) as holds:
         losses = estimate_losses(store, predictor, costs.candidates, tasks, constants=constants, context=context)
     study = Study(
         request=replace(request, memory=setting.budget_bytes, context=context),
@@ -205,7 +205,7 @@ def make_study(
         version=knowledge_version(store.version, home or home_folder()),
         notes=(*_notes(request, spec, hardware, setting), *store.warnings),
     )
-    return replace(study, findings=overrule(losses, tuple(rules), holds(), study.tolerated))
+    return replace(study, findings=overrule(losses, rules, holds(), study.tolerated))
 
 
 def reassess(study: Study, store: KnowledgeStore, predictor: Predictor, *, home: Path | None = None) -> Study:

@@ -7,7 +7,7 @@ A file `<id>.yaml` holds one rule:
     kind: candidate              # or model-choice, task-trust (both caution only)
     effect: avoid                # refuse, avoid, prefer, require, caution
     strength: strong             # strong, medium, weak
-    when: kv_bits < 8 AND ...    # SQL predicate over `knowledge.rules.CANDIDATE_COLUMNS`
+    when: kv_bits < 8 AND ...    # SQL predicate over `knowledge.rule_columns.CANDIDATE_COLUMNS`
     must: ...                    # predicate, with effect `require` only
     why: sentences shown to users
     findings: [li2024-27]        # findings of papers that it states
@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from knowledge import evidence
 from knowledge.errors import RuleError
 from knowledge.rule_columns import CANDIDATE_COLUMNS, create_empty_table
+from knowledge.rule_conditions import Condition, split_condition
 from knowledge.rule_sql import check_predicate, check_query
 from knowledge.rules import Citation, Claim, Effect, Kind, Rule, Strength
 
@@ -114,7 +115,11 @@ def read_rule_files(paths: Sequence[Path], *, packaged: bool) -> list[Rule]:
     with _sandbox() as connection:
         for path, form in forms:
             _bind(connection, path, form)
-    return [_rule(form, file=path.name, packaged=packaged) for path, form in forms]
+        conditions = [split_condition(connection, form.when, form.must) for _, form in forms]
+    return [
+        _rule(form, condition, file=path.name, packaged=packaged)
+        for (path, form), condition in zip(forms, conditions, strict=True)
+    ]
 
 
 def _bind(connection: "DuckDBPyConnection", path: Path, form: RuleForm) -> None:
@@ -187,7 +192,7 @@ def _sandbox() -> Iterator["DuckDBPyConnection"]:
         yield connection
 
 
-def _rule(form: RuleForm, *, file: str, packaged: bool) -> Rule:
+def _rule(form: RuleForm, condition: Condition, *, file: str, packaged: bool) -> Rule:
     check = form.check
     claim = None
     if check:
@@ -198,8 +203,8 @@ def _rule(form: RuleForm, *, file: str, packaged: bool) -> Rule:
     citations = tuple(Citation(**citation.model_dump()) for citation in form.citations)
     return Rule(
         id=form.id, title=form.title, kind=form.kind, when=form.when, effect=form.effect, strength=form.strength, why=form.why,
-        citations=citations, findings=form.findings, must=form.must, exceptions=form.exceptions, claim=claim,
-        no_claim=form.no_check, file=file, packaged=packaged,
+        citations=citations, findings=form.findings, must=form.must, exceptions=form.exceptions,
+        condition=condition, claim=claim, no_claim=form.no_check, file=file, packaged=packaged,
     )  # fmt: skip
 
 

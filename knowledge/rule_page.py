@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from knowledge.rules import CANDIDATE_COLUMNS, ClaimResult, Rule
+from knowledge.rule_columns import CANDIDATE_COLUMNS
+from knowledge.rules import ClaimResult, Rule
 
 if TYPE_CHECKING:
     from knowledge.rule_build import FindingWithoutRule

@@ -57,7 +57,7 @@ def check_predicate(connection: "DuckDBPyConnection", text: str, columns: frozen
     Raises:
         RuleError: not one expression, or it reaches beyond the row.
     """
-    node = _only_statement(connection, f"SELECT\n{text}\n")
+    node = select_of(connection, f"SELECT\n{text}\n")
     plain = (
         node.get("type") == "SELECT_NODE"
         and len(node["select_list"]) == 1
@@ -80,13 +80,13 @@ def check_query(connection: "DuckDBPyConnection", text: str) -> None:
     Raises:
         RuleError: more than one statement, another table, a table function, or a function that is not allowed.
     """
-    for expression in _walk(_only_statement(connection, text), QUERY_TABLES):
+    for expression in _walk(select_of(connection, text), QUERY_TABLES):
         _check_expression(expression, _QUERY_CLASSES, QUERY_FUNCTIONS)
 
 
 def tables_of(connection: "DuckDBPyConnection", text: str) -> set[str]:
     """Which of `QUERY_TABLES` the query `text` reads."""
-    return {name for name in _table_names(_only_statement(connection, text)) if name in QUERY_TABLES}
+    return {name for name in _table_names(select_of(connection, text)) if name in QUERY_TABLES}
 
 
 def _table_names(value: object) -> Iterator[str]:
@@ -100,9 +100,14 @@ def _table_names(value: object) -> Iterator[str]:
             yield from _table_names(item)
 
 
-def _only_statement(connection: "DuckDBPyConnection", text: str) -> Node:
-    row = connection.execute("SELECT json_serialize_sql(?)", [text]).fetchone()
-    parsed: dict[str, Any] = json.loads(row[0]) if row else {"error": True, "error_message": "no parse"}
+def select_of(connection: "DuckDBPyConnection", text: str) -> Node:
+    """The syntax tree of one SELECT.
+
+    Raises:
+        RuleError: it does not parse, is more than one statement, or takes parameters.
+    """
+    ((tree,),) = connection.execute("SELECT json_serialize_sql(?)", [text]).fetchall()
+    parsed: dict[str, Any] = json.loads(tree)
     if parsed["error"]:
         raise RuleError(f"not a SELECT that parses: {parsed['error_message']}", given=text.strip())
     if len(parsed["statements"]) != 1:

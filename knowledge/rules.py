@@ -1,7 +1,7 @@
-"""The rulebook: findings of papers as data, loaded fast and evaluated by DuckDB over all candidates at once.
+"""The rulebook: findings of papers as data, loaded fast; `knowledge.rule_evaluation` says where they hold.
 
 A rule is one YAML file (`knowledge/rulebook/<id>.yaml`, form in `knowledge.rule_files`). Its `when` is a SQL predicate over
-the relation `candidate` (`CANDIDATE_COLUMNS`). What the effects mean to a ranking:
+the relation `candidate` (`knowledge.rule_columns`). What the effects mean to a ranking:
 
 - `refuse`: rejected, unless direct evidence for this very model, scheme and task contradicts it (then shown as overruled);
 - `avoid`, strong: behind every candidate that is not so avoided; `require`: candidates in scope that fail `must` count so;
@@ -16,24 +16,13 @@ cache of them: a file that is gone takes its rule with it, a changed one is read
 import json
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import Any, Literal
 
 from knowledge.errors import RuleError
 from knowledge.home import home as home_folder
-from knowledge.rule_columns import CANDIDATE_COLUMNS, CandidateColumn, create_candidate_table
+from knowledge.rule_conditions import Condition
 from knowledge.values import value
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
-__all__ = [
-    "CANDIDATE_COLUMNS", "RULEBOOK", "USER_FOLDER", "CandidateColumn", "Citation", "Claim", "ClaimResult", "Rule",
-    "RuleCheck", "RuleFinding", "RuleFindings", "create_candidate_table", "evaluate", "load_rules",
-]  # fmt: skip
 
 Kind = Literal["candidate", "model-choice", "task-trust"]
 Effect = Literal["refuse", "avoid", "prefer", "require", "caution"]
@@ -129,6 +118,8 @@ class Rule:
     """Findings of papers that the rule states, by the ids of `docs/concepts/rules.md`."""
     must: str | None = None
     exceptions: tuple[str, ...] = ()
+    condition: Condition | None = None
+    """`when` without `must`, in parts, as made when the file was read; None for a rule made by hand."""
     claim: Claim | None = None
     no_claim: str | None = None
     """Why nothing in the evidence can re-check the rule, where that is so."""
@@ -146,90 +137,6 @@ class Rule:
     def acting(self) -> Effect:
         """The effect as it acts: a contradicted rule is a caution."""
         return "caution" if self.contradicted else self.effect
-
-
-@value
-class RuleFinding:
-    """What one rule says of one candidate on one task."""
-
-    rule: Rule
-    candidate_id: int
-    task: str
-
-    @property
-    def why(self) -> str:
-        """The rule's reason; for a contradicted rule also what other sources say."""
-        rule = self.rule
-        if rule.check is None or rule.claim is None or not rule.contradicted:
-            return rule.why
-        found = rule.check.deciding
-        value = "nothing" if found.value is None else f"{found.value:.3g}"
-        return (
-            f"{rule.why} But the evidence contradicts this ({value} where the rule claims {rule.claim.bound} "
-            f"{rule.claim.unit}, n = {found.n}), so it counts as a caution only."
-        )
-
-    def as_dict(self) -> dict[str, object]:
-        """The entry of the JSON contract; `effect` as it acts, `contradicted` only where it is."""
-        rule = self.rule
-        cited = [{"paper": c.paper, "where": c.where, "number": c.number, "url": c.url} for c in rule.citations]
-        entry: dict[str, object] = {
-            "id": rule.id, "effect": rule.acting, "strength": rule.strength, "why": self.why, "citations": cited,
-        }  # fmt: skip
-        return entry | ({"contradicted": True} if rule.contradicted else {})
-
-
-@value
-class RuleFindings:
-    """Which rules hold for which rows of the candidate relation, by column.
-
-    A `require` rule holds for the rows in its scope that fail `must`; an unknown `must` (NULL) is no failure.
-    """
-
-    rules: tuple[Rule, ...]
-    candidate_id: np.ndarray[Any, np.dtype[np.int64]]
-    task: np.ndarray[Any, np.dtype[np.object_]]
-    holds: np.ndarray[Any, np.dtype[np.bool_]]
-    """One row a row of `candidate`, in its order; one column a rule."""
-
-    def mask(self, effect: Effect, *strengths: Strength) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Rows for which some rule acts with `effect` (and one of `strengths`); `avoid` strong includes failed requirements."""
-        wanted = [
-            (rule.acting == effect and (not strengths or rule.strength in strengths))
-            or (effect == "avoid" and rule.acting == "require" and (not strengths or "strong" in strengths))
-            for rule in self.rules
-        ]
-        rows: np.ndarray[Any, np.dtype[np.bool_]] = np.logical_or.reduce(self.holds[:, wanted], axis=1)
-        return rows
-
-    def of(self, candidate_id: int, task: str | None = None) -> tuple[RuleFinding, ...]:
-        """Findings of one candidate, on one task or on all, in the order of the rules; each rule and task once."""
-        rows = self.candidate_id == candidate_id
-        if task is not None:
-            rows &= self.task == task
-        return tuple(
-            RuleFinding(rule=self.rules[column], candidate_id=candidate_id, task=str(self.task[row]))
-            for row in np.flatnonzero(rows)
-            for column in np.flatnonzero(self.holds[row])
-        )
-
-
-def evaluate(connection: "DuckDBPyConnection", rules: Sequence[Rule]) -> RuleFindings:
-    """Evaluate all `rules` over the table `candidate` of `connection` in one query; an unknown predicate does not hold."""
-    parts = [f"coalesce({condition(rule)}, false) AS r{number}" for number, rule in enumerate(rules)]
-    result = connection.execute(f"SELECT candidate_id, task, {', '.join(parts) or 'NULL'} FROM candidate").fetchnumpy()
-    rows = len(result["candidate_id"])
-    holds = np.zeros((rows, len(rules)), dtype=np.bool_)
-    for number in range(len(rules)):
-        holds[:, number] = result[f"r{number}"]
-    ids = result["candidate_id"].astype(np.int64)
-    return RuleFindings(rules=tuple(rules), candidate_id=ids, task=result["task"], holds=holds)
-
-
-def condition(rule: Rule) -> str:
-    """SQL of the rows for which `rule` holds; line breaks shut in a comment at the end of a predicate."""
-    when = f"(\n{rule.when}\n)"
-    return when if rule.must is None else f"({when} AND NOT (\n{rule.must}\n))"
 
 
 def load_rules(folder: Path = RULEBOOK, *, extra: Path | None = None) -> tuple[Rule, ...]:
@@ -279,6 +186,7 @@ def rule_from_json(entry: dict[str, Any]) -> Rule:
     """One rule of the compiled form, which `knowledge.rule_build` wrote from the same dataclass."""
     fields = {name: value for name, value in entry.items() if name != "bytes"}
     claim, check = fields.get("claim"), fields.get("check")
+    fields["condition"] = Condition(**fields["condition"])
     if claim:
         fields["claim"] = Claim(**(claim | {"sources": tuple(claim["sources"])}))
     if check:

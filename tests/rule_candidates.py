@@ -1,13 +1,15 @@
-"""Builders for tests of rules: candidate tables, rule files, rules."""
+"""Builders for tests of rules: candidate relations, rule files, rules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import duckdb
 import numpy as np
 
-from knowledge.rule_columns import CANDIDATE_COLUMNS, create_candidate_table
+from knowledge.database import scratch_connection
+from knowledge.rule_columns import CANDIDATE_COLUMNS, About
+from knowledge.rule_conditions import whole_condition
+from knowledge.rule_evaluation import hold
 from knowledge.rules import Citation, Rule
 
 PLAIN: dict[str, object] = {
@@ -45,16 +47,25 @@ check:
 """
 
 
-def candidate_table(connection: duckdb.DuckDBPyConnection, *rows: Mapping[str, object]) -> None:
-    """Create the candidate table with `PLAIN` changed as each of `rows` says, numbered from 1."""
+def candidate_rows(*rows: Mapping[str, object], about: tuple[str, ...] = get_args(About)) -> dict[str, Any]:
+    """Columns of the candidate relation (those about `about`): `PLAIN` changed as each of `rows` says."""
     full = [PLAIN | {"candidate_id": number} | dict(row) for number, row in enumerate(rows, start=1)]
     columns: dict[str, Any] = {}
     for name, column in CANDIDATE_COLUMNS.items():
-        kind = _ARRAYS[column.sort]
-        columns[name] = np.array(
-            [np.nan if row[name] is None and kind is np.float64 else row[name] for row in full], dtype=kind
-        )
-    create_candidate_table(connection, columns)
+        if column.about in about:
+            kind = _ARRAYS[column.sort]
+            columns[name] = np.array(
+                [np.nan if row[name] is None and kind is np.float64 else row[name] for row in full], dtype=kind
+            )
+    return columns
+
+
+def holding_on(rules: Sequence[Rule], *rows: Mapping[str, object]) -> list[list[bool]]:
+    """For each row whether each rule holds, its condition taken as a whole."""
+    with scratch_connection() as connection:
+        whole = [whole_condition(rule.when, rule.must) for rule in rules]
+        found: list[list[bool]] = hold(connection, whole, candidate_rows(*rows)).tolist()
+        return found
 
 
 def make_rule(when: str, **changes: Any) -> Rule:
