@@ -1,12 +1,14 @@
 """What each candidate costs in bytes: weights once per weight format, cache and buffers once per cache format and engine."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from advisor.candidates import Candidate
+from advisor.same import Same
 from advisor.speed import bytes_per_token
 from knowledge.errors import InvalidModelError, InvalidSchemeError
 from knowledge.memory import runtime_bytes, weights_bytes
@@ -37,12 +39,40 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    candidate: Candidate
-    weights: int
-    cache: int
-    state: int
-    buffers: int
+class _Shared:
+    """What of some candidates is sized once: those that stand for a weight format, or for a cache format and engine."""
+
+    weights: tuple[Candidate, ...]
+    weights_place: npt.NDArray[np.intp]
+    """Of each candidate the place of the one that has its weights."""
+    runtimes: tuple[Candidate, ...]
+    runtimes_place: npt.NDArray[np.intp]
+    penalty: Floats
+
+
+@lru_cache(maxsize=32)
+def _shared(candidates: Same[tuple[Candidate, ...]]) -> _Shared:
+    weights, weights_place = _distinct(candidates.value, lambda c: (c.weights_name, c.method.name, c.format))
+    runtimes, runtimes_place = _distinct(candidates.value, lambda c: (c.kv_name, c.engine, c.format))
+    return _Shared(
+        weights=weights,
+        weights_place=weights_place,
+        runtimes=runtimes,
+        runtimes_place=runtimes_place,
+        penalty=np.array([candidate.penalty for candidate in candidates.value], dtype=float),
+    )
+
+
+def _distinct(
+    candidates: tuple[Candidate, ...], key: Callable[[Candidate], Hashable]
+) -> tuple[tuple[Candidate, ...], npt.NDArray[np.intp]]:
+    """The first candidate of each key, and for each candidate the place of that with its key."""
+    first: dict[Hashable, Candidate] = {}
+    keys = [key(candidate) for candidate in candidates]
+    for name, candidate in zip(keys, candidates, strict=True):
+        first.setdefault(name, candidate)
+    places = {name: place for place, name in enumerate(first)}
+    return tuple(first.values()), np.array([places[name] for name in keys], dtype=np.intp)
 
 
 def estimate_costs(spec: ModelSpec, candidates: tuple[Candidate, ...], *, context: int, batch: int) -> Costs:
@@ -57,23 +87,44 @@ def estimate_costs(spec: ModelSpec, candidates: tuple[Candidate, ...], *, contex
     Raises:
         InvalidModelError: the model's shape is incomplete, so that no candidate can be sized; names what is missing.
     """
-    rows: list[_Row] = []
-    refused: list[tuple[Candidate, str]] = []
-    weights: dict[tuple[str, str, str], int | str] = {}
-    runtimes: dict[tuple[str, str, str], tuple[int, int, int] | str] = {}
-    for candidate in candidates:
-        key = (candidate.weights_name, candidate.method.name, candidate.format)
-        if key not in weights:
-            weights[key] = _weights(spec, candidate)
-        cache_key = (candidate.kv_name, candidate.engine, candidate.format)
-        if cache_key not in runtimes:
-            runtimes[cache_key] = _runtime(spec, candidate, context, batch)
-        found, runtime = weights[key], runtimes[cache_key]
-        if isinstance(found, str) or isinstance(runtime, str):
-            refused.append((candidate, found if isinstance(found, str) else str(runtime)))
-        else:
-            rows.append(_Row(candidate, found, *runtime))
-    return _table(spec, candidates, rows, tuple(refused), batch)
+    shared = _shared(Same(candidates))
+    weights = [_weights(spec, candidate) for candidate in shared.weights]
+    runtimes = [_runtime(spec, candidate, context, batch) for candidate in shared.runtimes]
+    reasons = _reasons(shared, weights, runtimes)
+    if reasons:
+        sized = estimate_costs(spec, _without(Same(candidates), tuple(reasons)), context=context, batch=batch)
+        return replace(sized, refused=tuple((candidates[index], reason) for index, reason in reasons.items()))
+    sizes = np.array(weights, dtype=np.int64)[shared.weights_place]
+    cache, state, buffers = np.array(runtimes, dtype=np.int64).reshape(-1, 3)[shared.runtimes_place].T
+    active: Floats = np.asarray(sizes * active_share(spec), dtype=float)
+    past: Floats = np.asarray(cache + state, dtype=float)
+    return Costs(
+        candidates=candidates,
+        refused=(),
+        weights=sizes,
+        cache=cache,
+        state=state,
+        buffers=buffers,
+        total=sizes + cache + state + buffers,
+        moved=bytes_per_token(active, past, batch),
+        penalized=bytes_per_token(active * shared.penalty, past, batch),
+    )
+
+
+def _reasons(shared: _Shared, weights: Sequence[int | str], runtimes: Sequence[tuple[int, int, int] | str]) -> dict[int, str]:
+    """Why candidates cannot be sized, by their places."""
+    if not any(isinstance(found, str) for found in (*weights, *runtimes)):
+        return {}
+    pairs = zip(shared.weights_place, shared.runtimes_place, strict=True)
+    reasons = (next((text for text in (weights[w], runtimes[r]) if isinstance(text, str)), None) for w, r in pairs)
+    return {index: reason for index, reason in enumerate(reasons) if reason is not None}
+
+
+@lru_cache(maxsize=32)
+def _without(candidates: Same[tuple[Candidate, ...]], refused: tuple[int, ...]) -> tuple[Candidate, ...]:
+    """The candidates that can be sized: the same tuple for the same ones, so that what is known of it is found again."""
+    left = frozenset(refused)
+    return tuple(candidate for index, candidate in enumerate(candidates.value) if index not in left)
 
 
 def _weights(spec: ModelSpec, candidate: Candidate) -> int | str:
@@ -93,33 +144,6 @@ def _runtime(spec: ModelSpec, candidate: Candidate, context: int, batch: int) ->
     except InvalidSchemeError as error:
         return error.message
     return found.cache.total, found.state, found.buffers_bytes
-
-
-def _table(
-    spec: ModelSpec,
-    candidates: tuple[Candidate, ...],
-    rows: Sequence[_Row],
-    refused: tuple[tuple[Candidate, str], ...],
-    batch: int,
-) -> Costs:
-    weights = np.array([row.weights for row in rows], dtype=np.int64)
-    cache = np.array([row.cache for row in rows], dtype=np.int64)
-    state = np.array([row.state for row in rows], dtype=np.int64)
-    buffers = np.array([row.buffers for row in rows], dtype=np.int64)
-    penalty = np.array([row.candidate.penalty for row in rows], dtype=float)
-    active: Floats = np.asarray(weights * active_share(spec), dtype=float)
-    past: Floats = np.asarray(cache + state, dtype=float)
-    return Costs(
-        candidates=candidates if not refused else tuple(row.candidate for row in rows),
-        refused=refused,
-        weights=weights,
-        cache=cache,
-        state=state,
-        buffers=buffers,
-        total=weights + cache + state + buffers,
-        moved=bytes_per_token(active, past, batch),
-        penalized=bytes_per_token(active * penalty, past, batch),
-    )
 
 
 def active_share(spec: ModelSpec) -> float:

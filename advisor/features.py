@@ -8,7 +8,8 @@ Per recipe, computed once for each distinct one: the noise of weights, activatio
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +26,7 @@ Column = Sequence[object] | NDArray[np.generic]
 Floats = NDArray[np.float64]
 Names = NDArray[np.object_]
 Bools = NDArray[np.bool_]
+Factor = tuple[tuple[str, ...], NDArray[np.intp]]
 
 RECIPE_COLUMNS = (
     "scheme", "w_bits", "w_dtype", "w_group", "w_sym", "a_bits", "a_dtype", "kv_bits", "kv_dtype", "kv_name", "bits_per_weight",
@@ -58,6 +60,8 @@ class Features:
     names: dict[str, Names]
     is_nll: Bools
     """Rows whose loss is a rise of the negative log-likelihood (perplexities)."""
+    factors: dict[str, Factor] = field(default_factory=dict)
+    """Distinct names of a column with the place of each row's among them: filled in where known, else when asked for."""
 
     def __len__(self) -> int:
         return len(self.is_nll)
@@ -69,6 +73,15 @@ class Features:
             names={name: values[rows] for name, values in self.names.items()},
             is_nll=self.is_nll[rows],
         )
+
+    def mapped(self, column: str, read: Callable[[str], float], kind: type = float) -> NDArray[Any]:
+        """`read` of each row's name in a column; thousands of rows share a few names, and each is read once."""
+        if column not in self.factors:
+            names = self.names[column].tolist()
+            places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+            self.factors[column] = tuple(places), np.fromiter(map(places.__getitem__, names), dtype=np.intp, count=len(names))
+        distinct, place = self.factors[column]
+        return np.array([read(name) for name in distinct], dtype=kind)[place]
 
 
 @value
@@ -99,10 +112,10 @@ def encode(columns: Mapping[str, Column]) -> Features:
     numbers = {name: _numbers(name, columns.get(name), n) for name in NUMBER_COLUMNS}
     names = {name: _names(columns.get(name), n) for name in NAME_COLUMNS}
     recipes = _recipes(columns, n)
-    for field in ("w_noise", "a_noise", "kv_noise", "w_bits", "a_bits", "kv_bits", "symmetric", "static"):
-        numbers[field] = np.array([getattr(recipe, field) for recipe in recipes], dtype=np.float64)
-    for field in ("code", "a_code", "kv_code"):
-        names[field] = np.array([getattr(recipe, field) for recipe in recipes], dtype=object)
+    for part in ("w_noise", "a_noise", "kv_noise", "w_bits", "a_bits", "kv_bits", "symmetric", "static"):
+        numbers[part] = np.array([getattr(recipe, part) for recipe in recipes], dtype=np.float64)
+    for part in ("code", "a_code", "kv_code"):
+        names[part] = np.array([getattr(recipe, part) for recipe in recipes], dtype=object)
     names["series"] = np.array([series_of(str(name)) for name in names["model"]], dtype=object)
     names["method"][names["method"] == ""] = "rtn"
     names["kv_method"] = np.array([name if name in KV_METHODS else "rtn" for name in names["method"]], dtype=object)

@@ -1,7 +1,8 @@
 """What the rules say of the candidates of a request, and where direct evidence overrules them."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,12 @@ from advisor.same import Same
 from knowledge.rule_evaluation import evaluate, recipe_part
 from knowledge.rules import Rule
 from knowledge.store import KnowledgeStore
-from knowledge.values import value
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 
-@value
+@dataclass(frozen=True, kw_only=True)
 class Findings:
     """What the rules say of each candidate; arrays of shape (candidates, rules), over all tasks of the request."""
 
@@ -35,14 +35,21 @@ class Findings:
 
     def acting(self, effects: Sequence[str], strengths: Sequence[str] = ("strong", "medium", "weak")) -> Ints:
         """How many rules of these effects and strengths act on each candidate."""
-        wanted = [rule.acting in effects and rule.strength in strengths for rule in self.rules]
-        counts: Ints = (self.holds & ~self.overruled)[:, wanted].sum(axis=1)
+        acts = zip(self.rules, _acting_effects(Same(self.rules)), strict=True)
+        wanted = [number for number, (rule, effect) in enumerate(acts) if effect in effects and rule.strength in strengths]
+        counts: Ints = (self.holds[:, wanted] & ~self.overruled[:, wanted]).sum(axis=1)
         return counts
 
-    @property
+    @cached_property
     def strong_avoid(self) -> Bools:
         """A strong rule advises against the candidate, or it misses what a rule requires."""
         return (self.acting(["avoid"], ["strong"]) + self.acting(["require"])) > 0
+
+
+@lru_cache(maxsize=4)
+def _acting_effects(rules: Same[tuple[Rule, ...]]) -> tuple[str, ...]:
+    """The effect of each rule as it acts."""
+    return tuple(rule.acting for rule in rules.value)
 
 
 def rules_that_hold(
@@ -84,14 +91,17 @@ def overrule(losses: Sequence[TaskLosses], rules: tuple[Rule, ...], holds: Bools
         holds: for each task, candidate and rule whether it speaks of them, as `rules_that_hold` has it.
         tolerated: loss up to which evidence clears a candidate.
     """
-    against = np.array([rule.acting in ("refuse", "avoid", "require") for rule in rules], dtype=bool)
-    cleared = np.array([_cleared(item, tolerated) for item in losses])
-    stands = holds & ~(cleared[:, :, None] & against)
     anywhere = np.asarray(holds.any(axis=0))
-    return Findings(rules=rules, holds=anywhere, overruled=anywhere & ~stands.any(axis=0), by_task=holds)
+    overruled = np.zeros_like(anywhere)
+    cleared = np.array([_cleared(item, tolerated) for item in losses])
+    if (rows := np.flatnonzero(cleared.any(axis=0))).size:
+        against = np.array([effect in ("refuse", "avoid", "require") for effect in _acting_effects(Same(rules))], dtype=bool)
+        stands = holds[:, rows] & ~(cleared[:, rows, None] & against)
+        overruled[rows] = anywhere[rows] & ~stands.any(axis=0)
+    return Findings(rules=rules, holds=anywhere, overruled=overruled, by_task=holds)
 
 
 def _cleared(losses: TaskLosses, tolerated: float) -> Bools:
     """Candidates whose own evidence says, at its upper bound, that they lose less than is tolerated."""
-    upper = [np.inf if cell is None else cell.mean + Z90 * float(np.sqrt(cell.variance)) for cell in losses.pooled.cells]
-    return np.array(upper) <= tolerated
+    cells = losses.pooled.cells
+    return np.array([cell is not None and cell.mean + Z90 * cell.variance**0.5 <= tolerated for cell in cells], dtype=bool)

@@ -16,6 +16,7 @@ from advisor.recipe_table import RecipeTable
 
 _CONSTANT_NAMES = tuple(name for name in (*NAME_COLUMNS, "series") if name != "method")
 """Names that model and task decide; the method is the recipe's."""
+_RECIPE_NAMES = ("method", "kv_method", "code", "a_code", "kv_code")
 
 
 def forecast_tasks(
@@ -34,8 +35,7 @@ def forecast_tasks(
         written out.
     """
     recipes = _recipe_features(table)
-    stacked = _stack([_with_constants(recipes, {**constants, **task}) for task in tasks])
-    found = predictor.predict_features(stacked)
+    found = predictor.predict_features(_crossed(recipes, [encode_one({**constants, **task}) for task in tasks]))
     length = len(recipes)
     return [_part(found, slice(start, start + length)) for start in range(0, length * len(tasks), length)]
 
@@ -45,21 +45,24 @@ def _recipe_features(table: RecipeTable) -> Features:
     return encode(table.scheme)
 
 
-def _with_constants(recipes: Features, constants: Mapping[str, Any]) -> Features:
-    """The recipes' features with those of one row of model and task in every row."""
-    one, length = encode({name: [value] for name, value in constants.items()}), len(recipes)
-    return Features(
-        numbers=recipes.numbers | {name: np.full(length, one.numbers[name][0]) for name in NUMBER_COLUMNS},
-        names=recipes.names | {name: np.full(length, one.names[name][0], dtype=object) for name in _CONSTANT_NAMES},
-        is_nll=np.full(length, one.is_nll[0]),
-    )
+def encode_one(facts: Mapping[str, Any]) -> Features:
+    """The features of one row."""
+    return encode({name: [value] for name, value in facts.items()})
 
 
-def _stack(parts: Sequence[Features]) -> Features:
+def _crossed(recipes: Features, tasks: Sequence[Features]) -> Features:
+    """The recipes' features once for each row of model and task, task by task."""
+    length, places = len(recipes), np.arange(len(tasks)).repeat(len(recipes))
+    for name in _RECIPE_NAMES:
+        recipes.mapped(name, len)  # so that the distinct names are known, once for all requests
+    factors = {name: (recipes.factors[name][0], np.tile(recipes.factors[name][1], len(tasks))) for name in _RECIPE_NAMES}
+    factors |= {name: (tuple(str(task.names[name][0]) for task in tasks), places) for name in _CONSTANT_NAMES}
     return Features(
-        numbers={name: np.concatenate([part.numbers[name] for part in parts]) for name in parts[0].numbers},
-        names={name: np.concatenate([part.names[name] for part in parts]) for name in parts[0].names},
-        is_nll=np.concatenate([part.is_nll for part in parts]),
+        numbers={name: np.tile(values, len(tasks)) for name, values in recipes.numbers.items()}
+        | {name: np.array([task.numbers[name][0] for task in tasks]).repeat(length) for name in NUMBER_COLUMNS},
+        names={name: np.array(names, dtype=object)[place] for name, (names, place) in factors.items()},
+        is_nll=np.array([task.is_nll[0] for task in tasks]).repeat(length),
+        factors=factors,
     )
 
 

@@ -19,7 +19,8 @@ from knowledge.errors import DataError
 LEAVES = 16
 """Most leaves of one tree."""
 _FULL = np.uint16(0xFFFF)
-_CHUNK = 4096
+_CHUNK = 8192
+_LARGEST = 2**62
 _FIELDS = ("baseline", "tree", "feature", "threshold", "missing_left", "mask", "values")
 
 
@@ -46,17 +47,21 @@ class Forest:
         return out
 
     def _predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        n_trees = len(self.values)
-        bits = np.full((1, n_trees), _FULL)
-        for feature, thresholds, table in self._tables:
+        if not len(x):
+            return np.empty(0)
+        places = []
+        for feature, thresholds, _ in self._tables:
             column = x[:, feature]
             place = np.searchsorted(thresholds, column, side="left")
             place[np.isnan(column)] = len(thresholds) + 1
-            constant = len(place) > 0 and bool((place == place[0]).all())
-            bits = bits & (table[place[0]] if constant else table[place])
+            places.append(place)
+        first, back = _distinct(places, len(x))
+        bits = np.full((len(first), len(self.values)), _FULL)
+        for (_, _, table), place in zip(self._tables, places, strict=True):
+            bits &= table[place[first]]
         leaf = _LOWEST_BIT[bits]
-        values: NDArray[np.float64] = self.values[np.arange(n_trees), leaf].sum(axis=1) + self.baseline
-        return np.broadcast_to(values, (len(x),))
+        values: NDArray[np.float64] = self.values[np.arange(len(self.values)), leaf].sum(axis=1) + self.baseline
+        return values[back]
 
     @cached_property
     def _tables(self) -> list[tuple[int, NDArray[np.float64], NDArray[np.uint16]]]:
@@ -99,6 +104,22 @@ class Forest:
             raise DataError(f"the arrays of forest {prefix!r} do not belong together")
         fields["baseline"] = float(fields["baseline"])
         return cls(n_features=n_features, **fields)
+
+
+def _distinct(places: Sequence[NDArray[np.intp]], n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The first of those of `n` rows that lie between the same thresholds, and for each row which of these it is like.
+
+    They end in the same leaves of every tree: of the thousands of rows of a request some hundred differ.
+    """
+    number, size = np.zeros(n, dtype=np.int64), 1
+    for place in places:
+        width = int(place.max()) + 1
+        if size * width > _LARGEST:
+            found, number = np.unique(number, return_inverse=True)
+            size = len(found)
+        number, size = number * width + place, size * width
+    _, first, back = np.unique(number, return_index=True, return_inverse=True)
+    return first, back
 
 
 def from_sklearn(model: Any) -> Forest:

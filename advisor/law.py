@@ -15,7 +15,6 @@ the coefficients.
 """
 
 from collections.abc import Mapping
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,8 +145,7 @@ class Law:
     def codes(self, name: str, features: Features) -> NDArray[np.intp]:
         """Places of a column's names in the tables; unknown names share the last place."""
         known = self.vocabulary[name]
-        names = features.names[name]
-        return np.fromiter(map(known.get, names.tolist(), repeat(len(known))), dtype=np.intp, count=len(names))
+        return features.mapped(name, lambda one: known.get(one, len(known)), np.intp)
 
     def knows(self, name: str, features: Features) -> NDArray[np.bool_]:
         """Whether each row's name (of a model, family, …) was among the evidence."""
@@ -193,7 +191,7 @@ def multipliers(features: Features) -> dict[str, Floats]:
     size = np.nan_to_num((np.log(np.maximum(numbers["params_b"], 1e-3)) - 2) / 1.5)
     above = numbers["baseline"] - np.nan_to_num(numbers["chance"])
     share = np.log(numbers["active_params_b"] / numbers["params_b"])
-    biased = np.array([name in _BIASED_SERIES for name in features.names["series"]], dtype=np.float64)
+    biased = features.mapped("series", _BIASED_SERIES.__contains__)
     bias = numbers["attention_bias"]
     return {
         "one": np.ones(len(features)),

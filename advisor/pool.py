@@ -122,7 +122,7 @@ def pool(
     upper: Floats,
     *,
     whole: Sequence[Cell | None],
-    siblings: Sequence[tuple[int, ...]],
+    siblings: npt.ArrayLike = (),
 ) -> Pooled:
     """Pool predictions with evidence.
 
@@ -131,9 +131,11 @@ def pool(
         lower: lower bound of its 90 % interval.
         upper: upper bound.
         whole: evidence for the very recipe of each candidate, or None.
-        siblings: for a candidate with quantized weights and a quantized cache, the positions of the two candidates
-            that quantize one of them alone (where both are candidates); otherwise empty.
+        siblings: a row of three positions for each candidate with quantized weights and a quantized cache: its own, and
+            those of the two candidates that quantize one of them alone (where both are candidates).
     """
+    triples = np.asarray(siblings, dtype=np.int64).reshape(-1, 3)
+    measured = np.array([cell is not None for cell in whole], dtype=bool)
     sd = np.maximum((upper - lower) / (2 * Z90), 1e-9)
     pooled_point, variance = point.copy(), sd**2
     weight = np.zeros(len(point))
@@ -146,10 +148,8 @@ def pool(
         half = Z90 * float(np.sqrt(variance[index] * cell.variance / (variance[index] + cell.variance)))
         low[index], high[index] = pooled_point[index] - half, pooled_point[index] + half
     parts: list[tuple[Cell, ...]] = [()] * len(point)
-    measured = {index for index, cell in enumerate(whole) if cell is not None}
-    for index, pair in enumerate(siblings):
-        if index in measured or measured.isdisjoint(pair):
-            continue
+    informed = ~measured[triples[:, 0]] & measured[triples[:, 1:]].any(axis=1)
+    for index, *pair in triples[informed].tolist():
         found = tuple(cell for sibling in pair if (cell := whole[sibling]) is not None)
         # What evidence adds to the parts' predictions; their remaining variance shrinks the interval alike.
         shift = sum(pooled_point[sibling] - point[sibling] for sibling in pair)

@@ -104,7 +104,7 @@ def predict_rows(
     with open_store(home) as store:
         forecast = (predictor or load_predictor(store.predictor)).predict(columns)
         whole = _evidence_cells(completed, store)
-    pooled = pool(forecast.point, forecast.lower, forecast.upper, whole=whole, siblings=[()] * len(rows))
+    pooled = pool(forecast.point, forecast.lower, forecast.upper, whole=whole)
     return [_added(forecast, pooled.point, pooled.lower, pooled.upper, pooled.evidence_weight, i) for i in range(len(rows))]
 
 

@@ -12,7 +12,7 @@ Guarantees, tested in `tests/advisor/test_predictor.py`:
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -79,26 +79,25 @@ class TaskTable:
         """Features with baseline and chance level of the task where they were missing."""
         numbers = dict(features.numbers)
         for name, table in (("baseline", self.baseline), ("chance", self.chance)):
-            typical = _looked_up(features.names["task"], table, np.nan)
+            typical = features.mapped("task", _reading(table, np.nan))
             numbers[name] = np.where(np.isnan(numbers[name]), typical, numbers[name])
         return replace(features, numbers=numbers)
 
     def noise(self, features: Features) -> Floats:
         """Standard error of a loss that the task's items alone cause; for perplexities a constant."""
-        items = _looked_up(features.names["task"], self.items, 1000.0)
-        best = _looked_up(features.names["metric"], _BEST_SCORES, 100.0)
+        items = features.mapped("task", _reading(self.items, 1000.0))
+        best = features.mapped("metric", _reading(_BEST_SCORES, 100.0))
         baseline = np.where(np.isnan(features.numbers["baseline"]), 0.6 * best, features.numbers["baseline"])
         above = np.maximum(baseline - np.nan_to_num(features.numbers["chance"]), 0.05 * best)
         share = np.clip(baseline / best, 0.1, 0.9)
-        judged = features.names["metric"] == "score10"
+        judged = features.mapped("metric", "score10".__eq__, bool)
         error = np.where(judged, JUDGE_SE, best * np.sqrt(share * (1 - share) / np.maximum(items, 20))) / above
         return np.where(features.is_nll, NATS_NOISE, np.clip(error, 0.01, 0.3))
 
 
-def _looked_up(names: Names, table: Mapping[str, float], missing: float) -> Floats:
-    """What `table` has for each name; thousands of rows share a few names."""
-    known = {name: table.get(name, missing) for name in set(names)}
-    return np.fromiter(map(known.__getitem__, names), dtype=np.float64, count=len(names))
+def _reading(table: Mapping[str, float], missing: float) -> Callable[[str], float]:
+    """What `table` has for a name."""
+    return lambda name: table.get(name, missing)
 
 
 _BEST_SCORES = {name: metric.maximum for name, metric in METRICS.items() if metric.maximum}

@@ -75,14 +75,14 @@ def rank(scores: Scores, allowed: Bools, objective: str, *, noise_floor: float) 
         objective: `balanced`, `quality`, `speed` or `memory`.
         noise_floor: standard error of one measured loss on the task; smaller differences are ties.
     """
-    order: list[int] = []
+    order = [np.empty(0, dtype=np.int64)]
     doubtful = scores.extrapolated | (scores.loss >= BROKEN_LOSS)
     tiers = 2 * doubtful.astype(np.int64) + scores.strong_avoid
     for tier in range(4):
         members = np.flatnonzero(allowed & (tiers == tier))
         if len(members):
-            order += _rank_tier(scores, members, objective, tie_width(noise_floor))
-    return np.array(order, dtype=np.int64)
+            order.append(_rank_tier(scores, members, objective, tie_width(noise_floor)))
+    return np.concatenate(order)
 
 
 def tie_width(noise_floor: float) -> float:
@@ -90,7 +90,7 @@ def tie_width(noise_floor: float) -> float:
     return min(max(LOSS_TOLERANCE, noise_floor), LARGEST_TOLERANCE)
 
 
-def _rank_tier(scores: Scores, members: Ints, objective: str, tolerance: float) -> list[int]:
+def _rank_tier(scores: Scores, members: Ints, objective: str, tolerance: float) -> Ints:
     loss, weak, prefer = scores.loss[members], scores.weak_avoid[members], -scores.prefer[members]
     total = scores.total_bytes[members]
     # Beyond the tolerance the loss decides, in steps of the tolerance, so that runners-up are ordered alike.
@@ -115,7 +115,7 @@ def _rank_tier(scores: Scores, members: Ints, objective: str, tolerance: float) 
     else:
         steps = _loss_classes(loss, tolerance / 4)
         keys = (behind, np.minimum(weak, 1), slow, moved, steps, prefer, bound, engines, loss)
-    return [int(i) for i in members[np.lexsort(tuple(reversed([*keys, members])))]]
+    return np.asarray(members[np.lexsort(tuple(reversed([*keys, members])))])
 
 
 def _loss_classes(loss: Floats, step: float) -> Ints:

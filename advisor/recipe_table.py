@@ -29,14 +29,18 @@ class RecipeTable:
     """Distinct schemes with the name of their method."""
     places: Mapping[tuple[object, ...], tuple[int, ...]]
     """Positions of the recipes by what must be equal for a measurement to be one of them (`recipe_kind`), method first."""
-    siblings: tuple[tuple[int, ...], ...]
-    """Of a recipe with quantized weights and cache the positions of its two halves; otherwise empty."""
+    siblings: npt.NDArray[np.int64]
+    """One row a recipe that quantizes weights and cache: its position and those of its two halves."""
     spread: npt.NDArray[np.int64]
     """Position of each candidate's recipe."""
     scheme: Columns
     """Scheme part of the candidate relation, one row a recipe."""
     candidate_scheme: Columns
     """The same, one row a candidate."""
+    n_engines: npt.NDArray[np.int64]
+    """How many engines run each candidate."""
+    slow_kernel: npt.NDArray[np.bool_]
+    """Candidates of which a source says that no engine has a fast kernel for them."""
 
 
 def recipe_table(candidates: tuple[Candidate, ...]) -> RecipeTable:
@@ -61,10 +65,15 @@ def _recipe_table(same: Same[tuple[Candidate, ...]]) -> RecipeTable:
     return RecipeTable(
         recipes=tuple((candidate.scheme, candidate.method.name) for candidate in distinct),
         places={kind: tuple(numbers) for kind, numbers in places.items()},
-        siblings=tuple(_siblings(candidate, position) for candidate in distinct),
+        siblings=np.array(
+            [(number, *pair) for number, candidate in enumerate(distinct) if (pair := _siblings(candidate, position))],
+            dtype=np.int64,
+        ).reshape(-1, 3),
         spread=np.array([position[name] for name in names], dtype=np.int64),
         scheme={name: values[rows] for name, values in columns.items()},
         candidate_scheme=columns,
+        n_engines=np.array([len(candidate.engines) for candidate in candidates], dtype=np.int64),
+        slow_kernel=np.array([candidate.kernel == "slow" for candidate in candidates], dtype=np.bool_),
     )
 
 

@@ -170,12 +170,13 @@ def nearest_evidence(
     """
 
     def fits(row: Mapping[str, Any]) -> bool:
+        size = _value(row, "params_b")
+        if size and params_b and abs(log(size / params_b)) > log(_LIKE_SIZE):
+            return False
         bits = (_value(row, "w_bits"), _value(row, "a_bits") or UNQUANTIZED_BITS, _value(row, "kv_bits") or UNQUANTIZED_BITS)
         rated = _value(row, "decode_tok_s") is not None or _value(row, "latency_ms_per_token") is not None
-        size = _value(row, "params_b")
-        near = not (size and params_b) or abs(log(size / params_b)) <= log(_LIKE_SIZE)
         named = str(row.get("engine") or "").startswith(engine)
-        return named and rated and near and bits == (scheme.w_bits, scheme.a_bits, scheme.kv_bits)
+        return named and rated and bits == (scheme.w_bits, scheme.a_bits, scheme.kv_bits)
 
     def distance(row: Mapping[str, Any]) -> tuple[object, ...]:
         size = _value(row, "params_b")

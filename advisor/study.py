@@ -18,6 +18,7 @@ from advisor.losses import TaskLosses, estimate_losses
 from advisor.pool import expected_loss
 from advisor.predictor import Predictor
 from advisor.rank import Scores, rank
+from advisor.recipe_table import recipe_table
 from advisor.relation import Columns, Setting, model_columns, request_columns
 from advisor.request import DEFAULT_CONTEXT, DEFAULT_MAX_LOSS_PERCENT, AdviceRequest
 from knowledge.errors import DataError, InvalidRequestError
@@ -101,8 +102,7 @@ class Study:
     @property
     def tolerated(self) -> float:
         """Loss that objectives `memory` and `speed` tolerate, and against which a rule is judged wrong for a cell."""
-        percent = self.request.max_loss if self.request.max_loss is not None else DEFAULT_MAX_LOSS_PERCENT
-        return tolerated_loss(percent, self.losses[0].kind)
+        return tolerated_loss(_tolerated_percent(self.request), self.losses[0].kind)
 
     @cached_property
     def fits(self) -> Bools:
@@ -126,14 +126,15 @@ class Study:
     @cached_property
     def scores(self) -> Scores:
         """What the ranking sees."""
+        table = recipe_table(self.candidates)
         return Scores(
             loss=self.expected,
             upper=self.upper,
             extrapolated=~self.in_support,
-            engines=np.array([len(candidate.engines) for candidate in self.candidates], dtype=np.int64),
+            engines=table.n_engines,
             total_bytes=self.costs.total,
             moved_bytes=self.costs.penalized,
-            slow_kernel=np.array([candidate.kernel == "slow" for candidate in self.candidates], dtype=bool),
+            slow_kernel=table.slow_kernel,
             strong_avoid=self.findings.strong_avoid,
             weak_avoid=self.findings.acting(["avoid"], ["medium", "weak"]),
             prefer=self.findings.acting(["prefer"]),
@@ -146,6 +147,10 @@ class Study:
     def _mean(self, columns: Sequence[Floats]) -> Floats:
         weights = np.array([item.weight for item in self.losses])
         return np.average(np.column_stack(columns), axis=1, weights=weights)
+
+
+def _tolerated_percent(request: AdviceRequest) -> float:
+    return DEFAULT_MAX_LOSS_PERCENT if request.max_loss is None else request.max_loss
 
 
 def tolerated_loss(percent: float, kind: str) -> float:
@@ -193,19 +198,20 @@ def make_study(
     # DuckDB plans and evaluates the rules while NumPy forecasts.
     with in_background(lambda: rules_that_hold(store, rules, costs, requests, setting.budget_bytes)) as holds:
         losses = estimate_losses(store, predictor, costs.candidates, tasks, constants=constants, context=context)
-    study = Study(
+        tolerated = tolerated_loss(_tolerated_percent(request), losses[0].kind)
+        findings = overrule(losses, rules, holds(), tolerated)
+    return Study(
         request=replace(request, memory=setting.budget_bytes, context=context),
         setting=setting,
         tasks=tasks,
         costs=costs,
         constants=constants,
         losses=losses,
-        findings=overrule(losses, (), np.zeros((len(tasks), len(costs.candidates), 0), dtype=bool), 0.0),
+        findings=findings,
         not_run=(*offered.rejected, *_unsized(costs)),
         version=knowledge_version(store.version, home or home_folder()),
         notes=(*_notes(request, spec, hardware, setting), *store.warnings),
     )
-    return replace(study, findings=overrule(losses, rules, holds(), study.tolerated))
 
 
 def reassess(study: Study, store: KnowledgeStore, predictor: Predictor, *, home: Path | None = None) -> Study:

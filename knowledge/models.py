@@ -140,3 +140,7 @@ class ModelSpec:
     """Exact tensors of a GGUF or safetensors header, where a file was read."""
     notes: tuple[str, ...] = ()
     """What a reader of the answer must know (facts that were filled in, sources that disagree)."""
+
+    def __hash__(self) -> int:
+        """Of what tells models apart: they are looked up some hundred times a request, and hashing all fields takes long."""
+        return hash((self.name, self.source, self.layers, self.hidden))

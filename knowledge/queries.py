@@ -1,6 +1,6 @@
 """Named questions to the knowledge base, answered with value types or columns; every value goes in as a parameter."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -149,11 +149,10 @@ def counts_by_bits(store: KnowledgeStore) -> Columns:
 
 def efficiency_like(
     store: KnowledgeStore, *, w_bits: float, a_bits: float, kv_bits: float, engine: str
-) -> list[dict[str, Any]]:
+) -> tuple[Mapping[str, Any], ...]:
     """Measured speeds of quantized models with these bits on an engine (of any version), one dictionary a row."""
     parameters = {"w_bits": w_bits, "a_bits": a_bits, "kv_bits": kv_bits, "engine": engine}
-    found = store.kept_columns(_sql("efficiency_like"), parameters)
-    return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+    return store.kept_rows(_sql("efficiency_like"), parameters)
 
 
 def _evidence_rows(found: Columns) -> list[EvidenceRow]:

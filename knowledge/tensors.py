@@ -112,6 +112,7 @@ def _open_choices(spec: ModelSpec, layout: Layout) -> tuple[bool, bool]:
     return default
 
 
+@lru_cache(maxsize=1024)
 def params_total(spec: ModelSpec) -> int | None:
     """Parameters computed from the shape, a tied head counted once; None where the shape is incomplete."""
     if missing_facts(spec):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from knowledge.catalogue import find_model
 from knowledge.errors import InvalidModelError
 from knowledge.memory import estimate_memory
 from knowledge.models import ModelSpec
+from knowledge.schemes import QuantScheme
 
 
 @pytest.mark.parametrize("name", ["mistral-7b-v0.1", "mixtral-8x7b", "mamba-2.8b", "falcon-7b"])
@@ -60,3 +63,17 @@ def test_more_context_and_more_sequences_never_need_less() -> None:
 def test_a_model_of_unknown_size_is_refused() -> None:
     with pytest.raises(InvalidModelError, match="neither shape nor parameter count"):
         params_b(ModelSpec(name="x", family="y", source="test"))
+
+
+def test_recipes_that_cannot_be_sized_are_set_aside_with_the_reason() -> None:
+    spec = find_model("mistral-7b-v0.1")
+    found = generate_candidates(spec, engine="llama.cpp").candidates
+    odd = [replace(found[i], scheme=QuantScheme(file_type="gguf:q9_k"), weights_name="gguf:q9_k") for i in (0, 5)]
+    mixed = (odd[0], *found[1:5], odd[1], *found[6:])
+    costs = estimate_costs(spec, mixed, context=512, batch=1)
+    assert [candidate for candidate, _ in costs.refused] == odd
+    assert {reason for _, reason in costs.refused} == {"the GGUF type q9_k is not known"}
+    alone = estimate_costs(spec, tuple(c for c in mixed if c not in odd), context=512, batch=1)
+    assert costs.candidates == alone.candidates
+    assert costs.total.tolist() == alone.total.tolist()
+    assert estimate_costs(spec, mixed, context=64, batch=1).candidates is costs.candidates

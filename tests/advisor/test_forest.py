@@ -54,6 +54,25 @@ def test_arrays_round_trip():
     np.testing.assert_array_equal(again.predict(x), forest.predict(x))
 
 
+def test_many_rows_between_the_same_thresholds_get_the_values_of_each_alone():
+    x, y = make_data(4)
+    model = fit(x, y)
+    many = np.repeat(np.round(x[:40]), 300, axis=0)[np.random.default_rng(0).permutation(12_000)]
+    np.testing.assert_allclose(from_sklearn(model).predict(many), model.predict(many), atol=1e-12)
+
+
+def test_rows_are_told_apart_by_more_features_than_one_number_holds():
+    x, _ = make_data(5, n=2000, width=40)
+    model = fit(x, np.nansum(x, axis=1))
+    np.testing.assert_allclose(from_sklearn(model).predict(x), model.predict(x), atol=1e-12)
+
+
+def test_a_forest_without_splits_has_one_value():
+    x, _ = make_data(6)
+    forest = from_sklearn(fit(x, np.ones(len(x))))
+    assert forest.predict(x).tolist() == [1.0] * len(x)
+
+
 def test_no_rows():
     x, y = make_data(3)
     assert from_sklearn(fit(x, y)).predict(x[:0]).shape == (0,)

@@ -21,7 +21,7 @@ def predicted(*points: float, half: float = 0.1) -> tuple[np.ndarray, np.ndarray
 
 def test_equal_variances_meet_in_the_middle() -> None:
     half = 0.1
-    pooled = pool(*predicted(0.2, half=half), whole=[cell(0.0, half / Z90)], siblings=[()])
+    pooled = pool(*predicted(0.2, half=half), whole=[cell(0.0, half / Z90)])
     assert pooled.point[0] == pytest.approx(0.1)
     assert pooled.evidence_weight[0] == pytest.approx(0.5)
     assert pooled.upper[0] - pooled.lower[0] == pytest.approx(2 * half / math.sqrt(2))
@@ -29,7 +29,7 @@ def test_equal_variances_meet_in_the_middle() -> None:
 
 def test_without_evidence_the_prediction_stands() -> None:
     point, lower, upper = predicted(0.2, 0.3)
-    pooled = pool(point, lower, upper, whole=[None, None], siblings=[(), ()])
+    pooled = pool(point, lower, upper, whole=[None, None])
     assert (pooled.point == point).all()
     assert (pooled.lower == lower).all()
     assert (pooled.upper == upper).all()
@@ -38,7 +38,7 @@ def test_without_evidence_the_prediction_stands() -> None:
 
 @given(st.floats(-0.2, 1), st.floats(0.001, 0.5), st.floats(-0.2, 1), st.floats(0.001, 0.5))
 def test_the_pooled_loss_lies_between_and_is_surer_than_both(mean: float, sd: float, point: float, half: float) -> None:
-    pooled = pool(*predicted(point, half=half), whole=[cell(mean, sd)], siblings=[()])
+    pooled = pool(*predicted(point, half=half), whole=[cell(mean, sd)])
     assert min(mean, point) - 1e-9 <= pooled.point[0] <= max(mean, point) + 1e-9
     assert pooled.upper[0] - pooled.lower[0] <= 2 * min(half, Z90 * sd) * (1 + 1e-6)
 
@@ -46,7 +46,7 @@ def test_the_pooled_loss_lies_between_and_is_surer_than_both(mean: float, sd: fl
 def test_evidence_for_the_parts_carries_over_to_the_whole() -> None:
     # Predicted 0.10 for the weights, 0.10 for the cache, 0.20 for both; a sure measurement says the weights cost nothing.
     whole = [cell(0.0, 1e-6), None, None]
-    pooled = pool(*predicted(0.1, 0.1, 0.2), whole=whole, siblings=[(), (), (0, 1)])
+    pooled = pool(*predicted(0.1, 0.1, 0.2), whole=whole, siblings=[(2, 0, 1)])
     assert pooled.point[2] == pytest.approx(0.1, abs=1e-4)
     assert pooled.upper[2] - pooled.lower[2] == pytest.approx(0.2 / math.sqrt(2), rel=1e-3)
     assert pooled.parts[2] == (whole[0],)
@@ -56,13 +56,13 @@ def test_evidence_for_the_parts_carries_over_to_the_whole() -> None:
 def test_a_whole_is_never_better_than_its_parts() -> None:
     # The cache alone was predicted at 0.30 and measured at 0.15; with weights the prediction was a mere 0.10.
     whole = [None, cell(0.15, 1e-6), None]
-    pooled = pool(*predicted(0.02, 0.3, 0.1), whole=whole, siblings=[(), (), (0, 1)])
+    pooled = pool(*predicted(0.02, 0.3, 0.1), whole=whole, siblings=[(2, 0, 1)])
     assert pooled.point[2] == pytest.approx(0.15)
 
 
 def test_the_very_recipe_counts_before_its_parts() -> None:
     whole = [cell(0.0, 0.01), None, cell(0.5, 0.01)]
-    pooled = pool(*predicted(0.1, 0.1, 0.2), whole=whole, siblings=[(), (), (0, 1)])
+    pooled = pool(*predicted(0.1, 0.1, 0.2), whole=whole, siblings=[(2, 0, 1)])
     assert pooled.point[2] > 0.4
     assert pooled.parts[2] == ()
 

@@ -77,13 +77,13 @@ def test_tables_have_the_documented_columns(built: Path) -> None:
         assert store.rows("SELECT version FROM meta") == [(store.version,)]
 
 
-def test_kept_columns_are_worked_out_once_for_each_parameter(built: Path) -> None:
+def test_kept_rows_are_worked_out_once_for_each_parameter(built: Path) -> None:
     sql = "SELECT model, task FROM evidence WHERE model = $model ORDER BY evidence_id"
     with open_store(built) as store:
-        kept = {name: store.kept_columns(sql, {"model": name}) for name in ("llama-2-7b", "opt-6.7b", "no-such-model")}
+        kept = {name: store.kept_rows(sql, {"model": name}) for name in ("llama-2-7b", "opt-6.7b", "no-such-model")}
         for name, found in kept.items():
-            assert found["task"].tolist() == store.columns(sql, {"model": name})["task"].tolist()
-            assert store.kept_columns(sql, {"model": name}) is found
+            assert [row["task"] for row in found] == store.columns(sql, {"model": name})["task"].tolist()
+            assert store.kept_rows(sql, {"model": name}) is found
 
 
 def test_the_version_is_known_without_opening(folder: Path, tmp_path: Path) -> None:
