@@ -196,12 +196,16 @@ class Recommendation:
 
     def to_json(self) -> str:
         """The JSON contract as text: the same request and knowledge give the same bytes."""
-        return to_json(self.as_dict())
+        return _as_text(self.as_dict())
 
 
 def to_json(document: Any) -> str:
     """JSON text of plain values, two-space indent, floats rounded to six significant digits."""
-    return json.dumps(round_floats(document), indent=2, ensure_ascii=False, allow_nan=False)
+    return _as_text(round_floats(document))
+
+
+def _as_text(rounded: Any) -> str:
+    return json.dumps(rounded, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def round_floats(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """What each candidate costs in bytes: weights once per weight format, cache and buffers once per cache format and engine."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from advisor.candidates import Candidate
+from advisor.grouping import alike
 from advisor.same import Same
 from advisor.speed import bytes_per_token
 from knowledge.errors import InvalidModelError, InvalidSchemeError
@@ -52,27 +53,16 @@ class _Shared:
 
 @lru_cache(maxsize=32)
 def _shared(candidates: Same[tuple[Candidate, ...]]) -> _Shared:
-    weights, weights_place = _distinct(candidates.value, lambda c: (c.weights_name, c.method.name, c.format))
-    runtimes, runtimes_place = _distinct(candidates.value, lambda c: (c.kv_name, c.engine, c.format))
+    every = candidates.value
+    weights, weights_place = alike([(one.weights_name, one.method.name, one.format) for one in every])
+    runtimes, runtimes_place = alike([(one.kv_name, one.engine, one.format) for one in every])
     return _Shared(
-        weights=weights,
+        weights=tuple(every[row] for row in weights),
         weights_place=weights_place,
-        runtimes=runtimes,
+        runtimes=tuple(every[row] for row in runtimes),
         runtimes_place=runtimes_place,
-        penalty=np.array([candidate.penalty for candidate in candidates.value], dtype=float),
+        penalty=np.array([one.penalty for one in every], dtype=float),
     )
-
-
-def _distinct(
-    candidates: tuple[Candidate, ...], key: Callable[[Candidate], Hashable]
-) -> tuple[tuple[Candidate, ...], npt.NDArray[np.intp]]:
-    """The first candidate of each key, and for each candidate the place of that with its key."""
-    first: dict[Hashable, Candidate] = {}
-    keys = [key(candidate) for candidate in candidates]
-    for name, candidate in zip(keys, candidates, strict=True):
-        first.setdefault(name, candidate)
-    places = {name: place for place, name in enumerate(first)}
-    return tuple(first.values()), np.array([places[name] for name in keys], dtype=np.intp)
 
 
 def estimate_costs(spec: ModelSpec, candidates: tuple[Candidate, ...], *, context: int, batch: int) -> Costs:

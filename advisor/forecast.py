@@ -4,18 +4,20 @@ A request asks about some hundred recipes of one model on a handful of tasks. Th
 request with the same engine and device, so they are kept; model and tasks are encoded as one row each and repeated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from advisor.features import NAME_COLUMNS, NUMBER_COLUMNS, Features, encode
+from advisor.grouping import Places
 from advisor.predictor import Predictions, Predictor
 from advisor.recipe_table import RecipeTable
 
 _CONSTANT_NAMES = tuple(name for name in (*NAME_COLUMNS, "series") if name != "method")
 """Names that model and task decide; the method is the recipe's."""
+_KV_COLUMNS = ("kv_bits", "kv_dtype", "kv_name")
 _RECIPE_NAMES = ("method", "kv_method", "code", "a_code", "kv_code")
 
 
@@ -42,7 +44,23 @@ def forecast_tasks(
 
 @lru_cache(maxsize=32)
 def _recipe_features(table: RecipeTable) -> Features:
-    return encode(table.scheme)
+    """The features of each recipe: those of its weights and those of its cache, which some hundred formats share."""
+    weights, weights_place = _encoded(table, table.weights, without=_KV_COLUMNS)
+    caches, caches_place = _encoded(table, table.caches, without=())
+    places = {name: caches_place if name.startswith("kv_") else weights_place for name in (*weights.numbers, *weights.names)}
+    places["kv_method"] = weights_place
+    sources = {name: caches if place is caches_place else weights for name, place in places.items()}
+    return Features(
+        numbers={name: sources[name].numbers[name][places[name]] for name in weights.numbers},
+        names={name: sources[name].names[name][places[name]] for name in weights.names},
+        is_nll=weights.is_nll[weights_place],
+    )
+
+
+def _encoded(table: RecipeTable, alike: tuple[Places, Places], *, without: Collection[str]) -> tuple[Features, Places]:
+    """The features of the recipes that stand for all others, and where each recipe's own are."""
+    first, place = alike
+    return encode({name: cells[first] for name, cells in table.scheme.items() if name not in without}), place
 
 
 def encode_one(facts: Mapping[str, Any]) -> Features:

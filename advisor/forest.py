@@ -67,7 +67,7 @@ class Forest:
     def _tables(self) -> list[tuple[int, NDArray[np.float64], NDArray[np.uint16]]]:
         """By feature: its thresholds, and the mask of every tree by interval (the last row is for missing values)."""
         out = []
-        for feature in np.unique(self.feature):
+        for feature in np.flatnonzero(np.bincount(self.feature, minlength=1)):
             nodes = np.flatnonzero(self.feature == feature)
             thresholds, place = np.unique(self.threshold[nodes], return_inverse=True)
             table = np.full((len(thresholds) + 2, len(self.values)), _FULL)
@@ -181,5 +181,6 @@ def _spans(nodes: Any, i: int, first: int, spans: dict[int, tuple[int, int]]) ->
     return last
 
 
-_VALUES = np.arange(1 << LEAVES, dtype=np.int64)
-_LOWEST_BIT: NDArray[np.int8] = np.where(_VALUES > 0, np.log2(np.maximum(_VALUES & -_VALUES, 1)), 0).astype(np.int8)
+_LOWEST_BIT: NDArray[np.int8] = np.zeros(1 << LEAVES, dtype=np.int8)
+for _bit in range(LEAVES):
+    _LOWEST_BIT[1 << _bit :: 2 << _bit] = _bit

@@ -180,7 +180,7 @@ class Predictor:
             if not len(rows):
                 continue
             raw = [self.bounds[f"{loss}.{side}"].predict(inputs[rows]) for side in ("lower", "upper")]
-            for level in np.unique(novelty[rows]):
+            for level in np.flatnonzero(np.bincount(novelty[rows])):
                 part = novelty[rows] == level
                 correction = self.corrections[loss, int(level)]
                 here = places.take(rows[part])

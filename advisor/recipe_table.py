@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from advisor.candidates import Candidate, scheme_columns
+from advisor.grouping import Places, alike
 from advisor.same import Same
 from knowledge.columns import kv_kind
-from knowledge.schemes import QuantScheme
+from knowledge.schemes import UNQUANTIZED, QuantScheme
 
 Columns = dict[str, npt.NDArray[np.generic]]
 Recipe = tuple[QuantScheme, str]
+_UNQUANTIZED = UNQUANTIZED.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,9 +31,13 @@ class RecipeTable:
     """Distinct schemes with the name of their method."""
     places: Mapping[tuple[object, ...], tuple[int, ...]]
     """Positions of the recipes by what must be equal for a measurement to be one of them (`recipe_kind`), method first."""
+    weights: tuple[Places, Places]
+    """The first recipe of each weight format and method, and for each recipe the place of its own among these."""
+    caches: tuple[Places, Places]
+    """The same by KV-cache format."""
     siblings: npt.NDArray[np.int64]
     """One row a recipe that quantizes weights and cache: its position and those of its two halves."""
-    spread: npt.NDArray[np.int64]
+    spread: Places
     """Position of each candidate's recipe."""
     scheme: Columns
     """Scheme part of the candidate relation, one row a recipe."""
@@ -51,13 +57,9 @@ def recipe_table(candidates: tuple[Candidate, ...]) -> RecipeTable:
 @lru_cache(maxsize=32)
 def _recipe_table(same: Same[tuple[Candidate, ...]]) -> RecipeTable:
     candidates = same.value
-    names = [(candidate.scheme_name, candidate.method.name) for candidate in candidates]
-    first: dict[tuple[str, str], int] = {}
-    for index, name in enumerate(names):
-        first.setdefault(name, index)
-    position = {name: number for number, name in enumerate(first)}
-    distinct = [candidates[index] for index in first.values()]
-    rows = np.array(list(first.values()), dtype=np.int64)
+    rows, spread = alike([(candidate.scheme_name, candidate.method.name) for candidate in candidates])
+    distinct = [candidates[row] for row in rows]
+    position = {(candidate.scheme_name, candidate.method.name): number for number, candidate in enumerate(distinct)}
     columns = scheme_columns(candidates)
     places: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for number, candidate in enumerate(distinct):
@@ -65,11 +67,13 @@ def _recipe_table(same: Same[tuple[Candidate, ...]]) -> RecipeTable:
     return RecipeTable(
         recipes=tuple((candidate.scheme, candidate.method.name) for candidate in distinct),
         places={kind: tuple(numbers) for kind, numbers in places.items()},
+        weights=alike([(candidate.weights_name, candidate.method.name) for candidate in distinct]),
+        caches=alike([candidate.kv_name for candidate in distinct]),
         siblings=np.array(
             [(number, *pair) for number, candidate in enumerate(distinct) if (pair := _siblings(candidate, position))],
             dtype=np.int64,
         ).reshape(-1, 3),
-        spread=np.array([position[name] for name in names], dtype=np.int64),
+        spread=spread,
         scheme={name: values[rows] for name, values in columns.items()},
         candidate_scheme=columns,
         n_engines=np.array([len(candidate.engines) for candidate in candidates], dtype=np.int64),
@@ -81,8 +85,8 @@ def _siblings(candidate: Candidate, position: Mapping[tuple[str, str], int]) -> 
     scheme = candidate.scheme
     if scheme.kv_cache is None or (scheme.weights is None and scheme.activations is None):
         return ()
-    weights = position.get((scheme.weights_name, candidate.method.name))
-    cache = position.get((QuantScheme(kv_cache=scheme.kv_cache).name, "rtn"))
+    weights = position.get((candidate.weights_name, candidate.method.name))
+    cache = position.get((f"{_UNQUANTIZED}-{candidate.kv_name}", "rtn"))
     return () if weights is None or cache is None else (weights, cache)
 
 

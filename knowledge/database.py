@@ -120,8 +120,9 @@ def plain_values(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """An array without mask: NaN or None where it was masked."""
     import numpy as np
 
-    if not isinstance(values, np.ma.MaskedArray):
+    if not hasattr(values, "mask"):  # naming the type of masked arrays would load their module
         return values
-    plain: np.ndarray[Any, Any] = values.data.astype(np.float64 if values.dtype.kind in "fiu" else object)
+    masked: Any = values
+    plain: np.ndarray[Any, Any] = masked.data.astype(np.float64 if values.dtype.kind in "fiu" else object)
     plain[np.ma.getmaskarray(values)] = np.nan if plain.dtype.kind == "f" else None
     return plain

@@ -165,6 +165,7 @@ def all_engines() -> tuple[EngineSpec, ...]:
     return tuple(_engines().values())
 
 
+@lru_cache(maxsize=64)
 def find_engine(name: str) -> EngineSpec:
     """The engine called `name`, by any of its names and without regard to case.
 
@@ -230,13 +231,17 @@ def find_formats(engine: str, checkpoint: str, scheme: QuantScheme) -> tuple[Eng
     group = None
     if weights and weights.strategy in ("group", "channel") and not scheme.file_type:
         group = weights.group_size if weights.strategy == "group" else -1
-    found = (
+    return tuple(
         row
-        for row in find_engine(engine).formats
-        if row.format == checkpoint
-        and wanted in row.number_formats
-        and (group is None or not row.groups or group in row.groups)
+        for row in _checkpoint_rows(engine, checkpoint)
+        if wanted in row.number_formats and (group is None or not row.groups or group in row.groups)
     )
+
+
+@lru_cache(maxsize=512)
+def _checkpoint_rows(engine: str, checkpoint: str) -> tuple[EngineFormat, ...]:
+    """The rows of an engine on one checkpoint format, those with a fast kernel first."""
+    found = (row for row in find_engine(engine).formats if row.format == checkpoint)
     return tuple(sorted(found, key=lambda row: ("fast", "unknown", "slow").index(row.kernel)))
 
 

@@ -247,6 +247,7 @@ def _latent_parts(spec: ModelSpec, tensor: Tensor) -> tuple[Tensor, Tensor]:
     return key, Tensor(role="attn_v_b", kind="linear", rows=v * heads, cols=tensor.cols, layers=tensor.layers)
 
 
+@lru_cache(maxsize=512)
 def _directory_bytes(spec: ModelSpec, separate_output: bool) -> int:
     """Bytes of the tensor directory: name, dimensions, type and offset of each tensor."""
     total = 0

@@ -102,12 +102,13 @@ class KnowledgeStore:
         return {name: plain_values(values) for name, values in found.items()}
 
     def kept_rows(self, sql: str, parameters: Mapping[str, object]) -> tuple[Mapping[str, Any], ...]:
-        """The rows by column name, worked out once: the tables never change while the store is open. For small results."""
+        """The rows by column name, NULL as None, worked out once: the tables never change while the store is open."""
         key = (sql, *parameters.items())
         if key not in self._kept:
-            found = self.columns(sql, parameters)
-            rows = zip(*(values.tolist() for values in found.values()), strict=True)
-            self._kept[key] = tuple(dict(zip(found, row, strict=True)) for row in rows)
+            with self._reading():
+                found = self.connection.execute(sql, dict(parameters))
+                names = [column[0] for column in found.description or ()]
+                self._kept[key] = tuple(dict(zip(names, row, strict=True)) for row in found.fetchall())
         return self._kept[key]
 
     @contextmanager

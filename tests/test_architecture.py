@@ -47,17 +47,18 @@ import sys
 before = set(sys.modules)
 from advisor.cli.main import main
 code = main({arguments!r})
-loaded = {{name.split(".")[0] for name in set(sys.modules) - before}}
-print("LOADED", *sorted(loaded - set(sys.stdlib_module_names)), file=sys.stderr)
+loaded = set(sys.modules) - before
+print("LOADED", *sorted({{name.split(".")[0] for name in loaded}} - set(sys.stdlib_module_names)), file=sys.stderr)
 print("SLOW", *sorted(loaded & set({slow!r})), file=sys.stderr)
 sys.exit(code)
 """
 
 SLOW = (
-    "asyncio", "email", "gettext", "html", "http", "importlib.metadata", "multiprocessing", "secrets", "socket", "sqlite3",
-    "ssl", "tempfile", "unittest", "xml",
+    "argparse", "asyncio", "concurrent", "email", "gettext", "html", "http", "importlib.metadata", "importlib.resources",
+    "multiprocessing", "numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random", "optparse", "random", "secrets", "socket",
+    "sqlite3", "ssl", "subprocess", "tempfile", "unittest", "urllib.request", "xml",
 )  # fmt: skip
-"""Parts of the standard library that start slowly and that an answer has no use for."""
+"""Parts of the standard library and of NumPy that start slowly and that an answer has no use for."""
 
 
 def test_a_cold_answer_as_json_loads_this_and_no_more(tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ WITH cell AS (
     GROUP BY ALL
 ),
 kept AS (
-    SELECT evidence_id, source, ref, method, scheme, w_bits, w_dtype, w_group, a_bits, a_dtype, kv_bits, kv_dtype, kv_name, task,
-        task_type, ability, shots, context, metric, score, baseline, chance, loss_kind, unit, loss, loss_se, weight, learnable,
-        suspect, reason, own, 1::BIGINT AS count
+    SELECT evidence_id, source, ref, method, scheme, task, context, metric, score, baseline, loss, loss_se, learnable, reason, own,
+        1::BIGINT AS count
     FROM evidence
     WHERE model = $model AND evidence_id IN (SELECT unnest(newest) FROM cell)
 ),
@@ -35,6 +34,9 @@ folded AS (
     JOIN kept ON kept.evidence_id = cell.newest[1]
     WHERE cell.n > len(cell.newest)
 )
-SELECT * EXCLUDE (behind)
+SELECT * EXCLUDE (behind) REPLACE (
+    coalesce(context, 'nan'::DOUBLE) AS context, coalesce(score, 'nan'::DOUBLE) AS score, coalesce(baseline, 'nan'::DOUBLE) AS baseline,
+    coalesce(loss_se, 'nan'::DOUBLE) AS loss_se, coalesce(reason, '') AS reason
+)
 FROM (SELECT *, false AS behind FROM kept UNION ALL SELECT *, true AS behind FROM folded)
 ORDER BY behind, evidence_id
