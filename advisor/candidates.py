@@ -1,7 +1,8 @@
 """Candidates: every recipe that the engine and the hardware can run, and why the others cannot.
 
-A candidate is an offer of weights (`advisor.offers`) with a KV-cache format that one engine runs together. Whether an
-engine knows the model's architecture is not in the catalogue and so not checked.
+A candidate is an offer of weights (`advisor.offers`) with a KV-cache format that one engine runs together. Engines that are
+known not to read the model's architecture are left out, and with them the formats that they alone make; where an engine
+merely does not name it, the answer warns (`advisor.reasons`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from advisor.answer import Rejection
 from advisor.offers import Offer, all_offers
 from advisor.refusals import EXPERTS_ONLY, Refusal, refusal, stored_rejection, summarize
 from advisor.speed import kernel_penalty
+from knowledge.architectures import MAKERS, architecture_lists, refusing
 from knowledge.columns import columns_of, kv_kind
 from knowledge.engines import EngineFormat, EngineKv, EngineSpec, Kernel, all_engines, find_engine, find_formats, runs_on
 from knowledge.errors import InvalidModelError
@@ -85,6 +87,8 @@ class _Traits:
     """Engines that keep a rolling cache of this model."""
     stored: QuantScheme | None
     stored_method: str | None
+    refusing: tuple[str, ...]
+    """Engines that are known not to read the architecture."""
 
 
 def generate_candidates(spec: ModelSpec, *, engine: str | None = None, hardware: HardwareSpec | None = None) -> CandidateSet:
@@ -151,15 +155,21 @@ def _generate(traits: _Traits, engine: str | None, hardware: HardwareSpec | None
     for spec in all_engines():
         if engine not in (None, spec.name):
             continue
-        problem = runs_on(spec.vendors, spec.min_compute_capability, None, hardware)
+        problem, limit = runs_on(spec.vendors, spec.min_compute_capability, None, hardware), "hardware"
+        if spec.name in traits.refusing:
+            problem, limit = f"does not run it: {architecture_lists()[spec.name].refused}", "engine"
         if problem is None:
             running.append((spec, _caches(spec, traits, hardware, refusals)))
         elif engine is not None:
-            return CandidateSet(candidates=(), rejected=summarize([Refusal("", "", f"{spec.name} {problem}", "hardware")]))
+            return CandidateSet(candidates=(), rejected=summarize([Refusal("", "", f"{spec.name} {problem}", limit)]))
     candidates: list[Candidate] = []
     taken: set[tuple[QuantScheme, QuantMethod]] = set()
     for offer in _offers(traits):
         if offer.instead and (offer.scheme, offer.method) in taken:
+            continue
+        if (maker := MAKERS.get(offer.format)) in traits.refusing:
+            reason = f"{maker} alone makes such files, and {architecture_lists()[maker].refused}"
+            refusals.append(Refusal(offer.scheme.weights_name, offer.method.name, reason, "engine", offer.format))
             continue
         rows, reasons = [], []
         for spec, caches in running:
@@ -280,6 +290,7 @@ def _traits(spec: ModelSpec) -> _Traits:
         rolling=rolling,
         stored=stored,
         stored_method=spec.stored_method if stored else None,
+        refusing=() if stored else refusing(spec.architecture),
     )
 
 

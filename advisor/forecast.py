@@ -39,7 +39,7 @@ def forecast_tasks(
     recipes = _recipe_features(table)
     found = predictor.predict_features(_crossed(recipes, [encode_one({**constants, **task}) for task in tasks]))
     length = len(recipes)
-    return [_part(found, slice(start, start + length)) for start in range(0, length * len(tasks), length)]
+    return [_part(found, slice(number * length, (number + 1) * length)) for number in range(len(tasks))]
 
 
 @lru_cache(maxsize=32)

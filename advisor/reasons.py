@@ -10,6 +10,7 @@ from advisor.candidates import matches
 from advisor.rank import tie_width
 from advisor.report_words import interval, percent, size
 from advisor.study import Study
+from knowledge.architectures import architecture_lists, standing
 
 Bools = npt.NDArray[np.bool_]
 
@@ -77,6 +78,10 @@ def _cautions(study: Study, index: int, quality: Quality, rules: tuple[RuleEffec
     for scheme, method, reason in study.losses[0].broken:
         if method == candidate.method.name and matches(scheme, candidate.scheme):
             yield f"a checkpoint of this recipe that you measured is {reason}; its scores do not count here"
+    architecture = study.spec.architecture
+    if standing(candidate.engine, architecture) == "unlisted":
+        known = architecture_lists()[candidate.engine]
+        yield f"{candidate.engine} does not name {architecture} among its architectures: {known.unlisted} [{known.source}]"
     if candidate.kernel == "slow":
         yield f"a source calls the kernel of {candidate.engine} for {candidate.format} slow: see `speed`"
     if study.findings.strong_avoid[index]:

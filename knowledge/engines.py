@@ -2,7 +2,7 @@
 
 Three packaged tables, every row with the source it was read from: `catalog/engines.csv` (one engine a row, with its cache
 policy), `engine_formats.csv` (engine x weight format) and `engine_kv.csv` (engine x KV dtype). What a row does not state is
-empty. Whether an engine knows a model's architecture is in none of them.
+empty. Which architectures an engine knows is in `knowledge.architectures`.
 """
 
 import csv

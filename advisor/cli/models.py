@@ -74,4 +74,11 @@ def _facts(model: Any) -> dict[str, Any]:
             facts |= {f"{name}.{part}": fact for part, fact in parts.items() if fact not in (None, 0)}
         else:
             facts[name] = value
-    return facts
+    return facts | {"engines": _standings(model.architecture)}
+
+
+def _standings(architecture: str | None) -> dict[str, str | None]:
+    """How the architecture stands in the engines' own lists."""
+    from knowledge.architectures import architecture_lists, standing
+
+    return {engine: standing(engine, architecture) for engine in architecture_lists()}

@@ -1,6 +1,7 @@
 """Candidates: what each engine and device runs, that every one is sound, and why others are not among them."""
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -261,6 +262,32 @@ def test_an_unquantized_file_is_like_any_model() -> None:
     assert len(candidates(model).candidates) > 1000
 
 
+@pytest.mark.parametrize(
+    ("architecture", "engines", "formats"),
+    [
+        ("OPTForCausalLM", {"llama.cpp", "exllamav2"}, {"gguf", "exl2"}),
+        ("FalconForCausalLM", {"exllamav2"}, {"exl2"}),
+        ("LlamaForCausalLM", set(), set()),
+        ("StableLmForCausalLM", set(), set()),
+        ("NobodyKnowsForCausalLM", set(), set()),
+    ],
+)
+def test_engines_that_cannot_read_the_architecture_are_left_out_with_the_formats_that_they_make(
+    architecture: str, engines: set[str], formats: set[str]
+) -> None:
+    every, found = candidates(LLAMA), candidates(replace(LLAMA, architecture=architecture))
+    kept = [(c.scheme_name, c.method.name, set(c.engines) - engines) for c in every.candidates if c.format not in formats]
+    assert {(name, method) for name, method, left in kept if left} == {(c.scheme_name, c.method.name) for c in found.candidates}
+    assert not engines & {engine for c in found.candidates for engine in c.engines}
+    told = {rejection.scheme for rejection in found.rejected if "alone makes such files" in rejection.reason}
+    assert told == formats
+
+
+def test_a_file_that_was_made_is_read_whatever_the_list_says() -> None:
+    model = replace(LLAMA, architecture="OPTForCausalLM", stored_scheme=parse_scheme("gguf:q4_k_m"), stored_method="rtn")
+    assert "llama.cpp" in {engine for c in candidates(model).candidates for engine in c.engines}
+
+
 def test_a_model_of_unknown_shape_still_has_candidates() -> None:
     assert len(candidates(make_model("mystery-7b")).candidates) > 1000
 
@@ -276,7 +303,7 @@ def test_columns() -> None:
     rows = {name: values.tolist() for name, values in columns.items()}
     at = [c.scheme_name for c in found].index("w4a16-g128-asym-kv8")
     assert {name: values[at] for name, values in rows.items()} == {
-        "candidate_id": at, "scheme": "w4a16-g128-asym-kv8", "method": "awq", "format": "awq", "engine": "vllm",
+        "scheme": "w4a16-g128-asym-kv8", "method": "awq", "format": "awq", "engine": "vllm",
         "w_bits": 4.0, "w_dtype": "int", "w_group": 128, "w_sym": False, "a_bits": 16.0, "a_dtype": None,
         "kv_bits": 8.0, "kv_dtype": "int", "kv_name": "kv8",
         "bits_per_weight": 4.15625, "calibration": "data", "method_rank": 1,

@@ -76,6 +76,19 @@ def test_a_budget_below_every_candidate_says_the_smallest_that_fits() -> None:
     assert "ruled out by memory" in recommend(mem="1GB").err
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"engine": "mlx", "hardware": "a100-80gb"}, "mlx runs on apple, not on nvidia"),
+        ({"engine": "exllamav2", "model": "opt-6.7b"}, "exllamav2 does not run it: it would load this architecture as Llama"),
+    ],
+)
+def test_an_engine_that_runs_nothing_says_why(options: dict[str, str], reason: str) -> None:
+    result = recommend("--json", **options)
+    assert (result.code, result.json["status"]) == (3, "nothing_fits")
+    assert result.json["error"]["allowed"][0].startswith(reason)
+
+
 def test_a_loss_that_nothing_keeps_says_the_least() -> None:
     result = recommend("--json", mem="3GB", context="2k", max_loss="0.01")
     assert result.code == 3

@@ -239,6 +239,11 @@ def test_hardware_gives_its_memory_and_bounds_the_formats() -> None:
     assert answer.best.speed["tokens_per_s"]
 
 
+def test_an_engine_that_does_not_name_the_architecture_is_warned_of() -> None:
+    best = recommend(model="stablelm-zephyr-3b", task="mmlu", memory="16GB", engine="exllamav2").best
+    assert any(text.startswith("exllamav2 does not name StableLmForCausalLM") for text in best.cautions)
+
+
 @pytest.mark.parametrize("content", [None, "", "{}", "[1, 2]"], ids=["missing", "empty", "no probe", "a list"])
 def test_a_probe_that_cannot_be_read(tmp_path, content: str | None) -> None:
     path = tmp_path / "probe.json"
