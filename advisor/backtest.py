@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 
 from advisor import conformal, training
 from advisor.baselines import BASELINES, untuned_quantile
-from advisor.features import DELTA_NLL, RELATIVE, Floats
-from advisor.fit import BOUND_FOLDS, LEVEL, LeftOut, corrections, left_out, left_out_bounds, novelty_folds, training_places
+from advisor.features import DELTA_NLL, RELATIVE, Features, Floats
+from advisor.fit import (
+    BOUND_FOLDS,
+    LEVEL,
+    LeftOut,
+    corrections,
+    left_out_bounds,
+    left_out_views,
+    novelty_folds,
+    training_places,
+)
 from advisor.law_fit import make_design
 from advisor.noise_floor import Floor, noise_floors
 from advisor.predictor import on_losses
@@ -28,7 +37,7 @@ from knowledge.schemes import parse_scheme
 Ints = NDArray[np.intp]
 
 SPLITS = ("random cells", "models", "families", "sources")
-"""What is left out together, in the order of `NOVELTIES`, and sources."""
+"""What is left out together, in the order of `advisor.fit.novelty_folds`."""
 OURS = "qadvisor"
 MEDIANS = "medians by bits, method, task type"
 _TWO_ERRORS = 2.0
@@ -115,14 +124,11 @@ def run_backtest(data: TrainingSet | None = None, *, progress: Callable[[str], N
     """
     data = data or training.load_training_set()
     design = make_design(data.features, data.names("source"))
-    folds = dict(zip(SPLITS, (*novelty_folds(data), training.folds_by_name(data.names("source"))), strict=True))
-    views = []
-    for number, split in enumerate(SPLITS):
-        progress(f"law, {split} left out ({len(np.unique(folds[split]))} fits)")
-        views.append(left_out(data, design, folds[split], number if number < 3 else None))
+    folds = {split: of_rows for split, (of_rows, _) in novelty_folds(data).items()}
+    views = left_out_views(data, design, progress=progress)
     progress("bounds")
-    ours = _bounds(data, tuple(views))
-    points = {split: {OURS: view.point} for split, view in zip(SPLITS, views, strict=True)}
+    ours = dict(zip(views, _bounds(data, tuple(views.values())), strict=True))
+    points = {split: {OURS: view.point} for split, view in views.items()}
     for split in SPLITS:
         for name, baseline in BASELINES.items():
             progress(f"{name}, {split} left out")
@@ -132,7 +138,7 @@ def run_backtest(data: TrainingSet | None = None, *, progress: Callable[[str], N
         progress(f"bounds of the untuned forest, {split} left out")
         untuned[split] = _untuned_bounds(data, folds[split])
     progress("scores")
-    return _report(data, points, dict(zip(SPLITS, ours, strict=True)), untuned)
+    return _report(data, points, ours, untuned)
 
 
 def _left_out_baseline(data: TrainingSet, folds: Ints, baseline: Callable[[TrainingSet, Ints, Ints], Floats]) -> Floats:
@@ -146,22 +152,22 @@ def _left_out_baseline(data: TrainingSet, folds: Ints, baseline: Callable[[Train
 def _bounds(data: TrainingSet, views: tuple[LeftOut, ...]) -> tuple[Bounds, ...]:
     """Corrected bounds of every view; a group of models is corrected on the other groups."""
     groups = training.folds_of_models(data.names("model"), BOUND_FOLDS)
-    raw = left_out_bounds(data, views[:3], views, groups)
+    raw = left_out_bounds(data, views, groups)
     noise, places = data.tasks.noise(data.features), training_places(data)
     is_nll = data.features.is_nll
     out = tuple(Bounds(lower=np.zeros(len(data)), upper=np.zeros(len(data))) for _ in views)
     for group in np.unique(groups):
-        found = corrections(data, raw[:3], np.flatnonzero(groups != group))
+        found = corrections(data, views, raw, np.flatnonzero(groups != group))
         for view, inner, outer in zip(views, raw, out, strict=True):
             for (loss, novelty), correction in found.items():
                 rows = np.flatnonzero((groups == group) & (is_nll == (loss == DELTA_NLL)) & (view.novelty == novelty))
                 low, high = conformal.widen(inner.lower[rows], inner.upper[rows], places.take(rows), correction)
                 outer.lower[rows], outer.upper[rows] = low, high
-    return tuple(_within(bounds, noise, is_nll, view.point) for bounds, view in zip(out, views, strict=True))
+    return tuple(_within(bounds, noise, data.features, view.point) for bounds, view in zip(out, views, strict=True))
 
 
-def _within(bounds: Bounds, noise: Floats, is_nll: NDArray[np.bool_], point: Floats) -> Bounds:
-    lower, upper = on_losses(bounds.lower, bounds.upper, noise, is_nll)
+def _within(bounds: Bounds, noise: Floats, features: Features, point: Floats) -> Bounds:
+    lower, upper = on_losses(bounds.lower, bounds.upper, noise, features)
     return Bounds(lower=np.minimum(lower, point), upper=np.maximum(upper, point))
 
 
@@ -181,7 +187,7 @@ def _untuned_bounds(data: TrainingSet, folds: Ints) -> Bounds:
                 wanted[fit], low[fit], high[fit], places.take(fit), data.weights[fit], models[fit], LEVEL
             )
             lower[rows], upper[rows] = conformal.widen(low[rows], high[rows], places.take(rows), correction)
-    return _within(Bounds(lower=lower, upper=upper), noise, is_nll, (raw[0] + raw[1]) / 2)
+    return _within(Bounds(lower=lower, upper=upper), noise, data.features, (raw[0] + raw[1]) / 2)
 
 
 def _report(

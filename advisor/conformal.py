@@ -4,13 +4,17 @@ Bounds from quantile forests hold on average at best. Conformalized quantile reg
 arXiv 1905.03222) moves each by the quantile of how far left-out figures lay outside. Here the quantile is taken by cell
 (Mondrian: which of weights, activations and KV cache are quantized, and how coarsely), with the finite-sample correction
 (n + 1) / n, and the shift is on the scale of `advisor.scale.stretch`: units of the task's noise for small losses, a factor
-for large ones. Before, every type of task is corrected alike. A cell with few
-figures or few models takes the wider of its own correction and that of all cells of its kind, for the upper bound; for the
-lower one, which would widen all smaller cells too, it borrows from its neighbours.
+for large ones. Three corrections follow each other, each of what the ones before left:
+
+1. by the height of the raw bound, a rising curve: small bounds are wrong in another way than large ones;
+2. by type of task;
+3. by cell, drawn towards none where few models stand behind it. A cell with few figures or models takes the wider of its own
+   correction and that of all cells of its kind, for the upper bound; for the lower one, which would widen all smaller cells
+   too, it borrows from its neighbours.
 
 Cells are ordered: fewer bits of any tensor kind is a larger cell. Corrections of the upper bound are the largest over all
 smaller cells, those of the lower bound the largest over all larger ones: both only widen, and a bound never improves
-with fewer bits.
+with fewer bits. The first correction leaves them little to do, so that 8-bit bounds need not be as wide as those of 2 bits.
 """
 
 from collections.abc import Mapping
@@ -34,6 +38,12 @@ N_CELLS = int(np.prod(SHAPE))
 
 MIN_ROWS, MIN_CLUSTERS = 100, 6
 """A cell with less figures, or from less models, borrows the wider of its kind's correction and its own."""
+
+LEVELS = 12
+"""Heights of raw bounds that are told apart."""
+_ROWS_PER_LEVEL = 100
+_PULL_MODELS = 5
+"""The correction of a cell counts as if so many models more had needed none."""
 
 _KIND_NAMES = ("weights", "activations", "KV cache")
 
@@ -61,13 +71,16 @@ def cell_name(cell: int) -> str:
 class Correction:
     """How far bounds are moved outwards in each cell, on the scale of `advisor.scale.stretch`."""
 
+    lower_levels: Floats
+    upper_levels: Floats
+    """Raw bounds, rising, and what they become (2 x levels): linear in between, shifted alike beyond the ends."""
     lower: Floats
     upper: Floats
     count: Ints
     """Calibration figures of the cell itself."""
     group_lower: Floats
     group_upper: Floats
-    """The same for each group of tasks, made first; the last place is for groups without figures."""
+    """The same for each group of tasks; the last place is for groups without figures."""
 
 
 @value
@@ -85,15 +98,16 @@ class Places:
 
 
 def widen(lower: Floats, upper: Floats, places: Places, correction: Correction) -> tuple[Floats, Floats]:
-    """Bounds after the correction of their cell and group, on the scale of `advisor.scale.stretch`."""
-    low = lower - correction.lower[places.cell] - correction.group_lower[places.group]
-    return low, upper + correction.upper[places.cell] + correction.group_upper[places.group]
+    """Bounds after the corrections, on the scale of `advisor.scale.stretch`."""
+    low, high = _relevel(lower, correction.lower_levels), _relevel(upper, correction.upper_levels)
+    low = low - correction.lower[places.cell] - correction.group_lower[places.group]
+    return low, high + correction.upper[places.cell] + correction.group_upper[places.group]
 
 
 def conformalize(
     loss: Floats, lower: Floats, upper: Floats, places: Places, weights: Floats, clusters: NDArray[np.object_], level: float
 ) -> Correction:
-    """The correction under which a share `level` of figures lies within its bounds, group by group, then cell by cell.
+    """The correction under which a share `level` of figures lies within its bounds, by height, by group, by cell.
 
     Args:
         loss: the figures, none of which the bounds were fitted on, on the scale of `advisor.scale.stretch`.
@@ -105,18 +119,61 @@ def conformalize(
         level: share that must lie within; half of the rest on either side.
     """
     share, cell = 0.5 + level / 2, places.cell
+    lower_levels = _by_level(lower, loss, weights, share, outwards=-1)
+    upper_levels = _by_level(upper, loss, weights, share, outwards=1)
+    lower, upper = _relevel(lower, lower_levels), _relevel(upper, upper_levels)
     group_lower = _by_group(lower - loss, places, weights, clusters, share)
     group_upper = _by_group(loss - upper, places, weights, clusters, share)
     lows, small = _by_cell(lower - group_lower[places.group] - loss, cell, weights, clusters, share)
     highs, _ = _by_cell(loss - upper - group_upper[places.group], cell, weights, clusters, share)
     lows[small] = -np.inf
     return Correction(
+        lower_levels=lower_levels,
+        upper_levels=upper_levels,
         lower=_hull(lows, upwards=False),
         upper=_hull(highs, upwards=True),
         count=np.bincount(cell, minlength=N_CELLS),
         group_lower=group_lower,
         group_upper=group_upper,
     )
+
+
+def none(n_groups: int) -> Correction:
+    """The correction that changes nothing, for `n_groups` types of task."""
+    straight, cells, groups = np.zeros((2, 1)), np.zeros(N_CELLS), np.zeros(n_groups + 1)
+    return Correction(
+        lower_levels=straight, upper_levels=straight, lower=cells, upper=cells, count=np.zeros(N_CELLS, dtype=np.intp),
+        group_lower=groups, group_upper=groups,
+    )  # fmt: skip
+
+
+def _by_level(raw: Floats, loss: Floats, weights: Floats, share: float, *, outwards: int) -> Floats:
+    """What raw bounds become, by their height: knots of a curve that never falls, so that no order is disturbed.
+
+    Args:
+        raw: one side's bounds.
+        loss: the figures.
+        weights: weight of each.
+        share: of figures that must lie on the inner side.
+        outwards: 1 for the upper side, -1 for the lower one.
+    """
+    order = np.argsort(raw, kind="stable")
+    levels = max(1, min(LEVELS, len(raw) // _ROWS_PER_LEVEL))
+    place = np.searchsorted(np.cumsum(weights[order]), np.arange(1, levels) / levels * weights.sum())
+    level = np.searchsorted(np.unique(raw[order][place]), raw, side="right")  # equal bounds share a level
+    found = [np.flatnonzero(level == i) for i in np.unique(level)]
+    knots = np.array([np.median(raw[rows]) for rows in found])
+    moved = knots + outwards * np.array([quantile(outwards * (loss - raw)[rows], weights[rows], share) for rows in found])
+    # Where the curve would fall, the outer of two values holds.
+    rising = np.maximum.accumulate(moved) if outwards > 0 else np.minimum.accumulate(moved[::-1])[::-1]
+    return np.stack([knots, rising])
+
+
+def _relevel(raw: Floats, levels: Floats) -> Floats:
+    """Raw bounds on the curve of `_by_level`."""
+    knots, moved = levels
+    beyond = np.minimum(raw - knots[0], 0.0) + np.maximum(raw - knots[-1], 0.0)
+    return np.asarray(np.interp(raw, knots, moved) + beyond, dtype=np.float64)
 
 
 def _by_group(scores: Floats, places: Places, weights: Floats, clusters: NDArray[np.object_], share: float) -> Floats:
@@ -157,8 +214,9 @@ def _by_cell(
         if n == 0:
             out[c] = -np.inf
             continue
-        own = quantile(scores[rows], weights[rows], share)
-        small[c] = n < MIN_ROWS or len(np.unique(clusters[rows])) < MIN_CLUSTERS
+        models = len(np.unique(clusters[rows]))
+        own = quantile(scores[rows], weights[rows], share) * models / (models + _PULL_MODELS)
+        small[c] = n < MIN_ROWS or models < MIN_CLUSTERS
         out[c] = max(own, parent) if small[c] else own
     return out, small
 

@@ -1,8 +1,8 @@
 """Fits the predictor: `python -m advisor.fit` rebuilds the packaged file from the published evidence.
 
-1. The law is fitted with figures left out three ways (`NOVELTIES`): single cells, models, families.
-2. Forests for the lower and upper bound learn from the left-out predictions of all three, which are as wrong as real ones.
-3. The forests' bounds are corrected on figures that they were not fitted on, for each of the three apart.
+1. The law is fitted with figures left out four ways: single cells, sources, models, families.
+2. Forests for the lower and upper bound learn from the left-out predictions of all four, which are as wrong as real ones.
+3. The forests' bounds are corrected on figures that they were not fitted on, apart for what was known of each (`NOVELTIES`).
 4. The law is fitted once more, on everything.
 
 Nothing is drawn at random but the folds, whose seed is fixed: equal evidence gives an equal predictor.
@@ -22,7 +22,7 @@ from advisor.features import DELTA_NLL, RELATIVE, Floats
 from advisor.forest import Forest, from_sklearn, stack
 from advisor.law import Damage, Law
 from advisor.law_fit import Design, fit_law, make_design
-from advisor.predictor import BOUND_MONOTONE, PACKAGED, Predictor, Support, bound_inputs, to_bytes
+from advisor.predictor import BOUND_MONOTONE, NOVELTIES, PACKAGED, Predictor, Support, bound_inputs, to_bytes
 from advisor.scale import stretch
 from advisor.scores import weighted_quantile
 from advisor.training import SEED, TrainingSet
@@ -51,7 +51,7 @@ class LeftOut:
     inputs: Floats
     """Inputs of the bounds' forests."""
     novelty: Ints
-    """Place in `NOVELTIES` of each row's model, for the fit that left it out."""
+    """Place in `NOVELTIES` of each row, for the fit that left it out; -1 where nothing was left to fit."""
 
 
 def left_out(data: TrainingSet, design: Design, folds: Ints, novelty: int | None) -> LeftOut:
@@ -61,13 +61,15 @@ def left_out(data: TrainingSet, design: Design, folds: Ints, novelty: int | None
         data: the evidence.
         design: of all of it.
         folds: fold of each row.
-        novelty: what leaving out a fold makes of its models; None: find out row by row.
+        novelty: what leaving out a fold makes of its rows; None: find out row by row.
     """
     point = np.zeros(len(data))
-    novelties = np.zeros(len(data), dtype=np.intp)
+    novelties = np.full(len(data), -1, dtype=np.intp)
     inputs = np.zeros((len(data), len(BOUND_MONOTONE)))
     for fold in np.unique(folds):
         test, train = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        if not len(train):
+            continue
         law = design.law(fit_law(design, data.loss, data.weights, train, steps=STEPS))
         damage = law.damage(data.features.take(test))
         novelties[test] = _novelty(data, train, test) if novelty is None else novelty
@@ -81,19 +83,31 @@ def _inputs(data: TrainingSet, rows: Ints, damage: Damage, novelty: Ints) -> Flo
 
 
 def _novelty(data: TrainingSet, train: Ints, test: Ints) -> Ints:
-    """Place in `NOVELTIES` of each test row, given what the training rows hold."""
+    """Place in `NOVELTIES` of each test row of a source, given what the rows of other sources hold."""
     known = {name: set(data.names(name)[train].tolist()) for name in ("model", "family")}
     has = {name: np.array([value in known[name] for value in data.names(name)[test]], dtype=bool) for name in known}
-    return np.where(has["model"], 0, np.where(has["family"], 1, 2))
+    return np.where(has["model"], 1, np.where(has["family"], 2, 3))
 
 
-def novelty_folds(data: TrainingSet) -> tuple[Ints, Ints, Ints]:
-    """Folds for each of `NOVELTIES`: cells, models, families."""
-    return (
-        training.folds_of_cells(len(data)),
-        training.folds_of_models(data.names("model")),
-        training.folds_by_name(data.names("family")),
-    )
+def novelty_folds(data: TrainingSet) -> Mapping[str, tuple[Ints, int | None]]:
+    """By what is left out together: folds, and the place in `NOVELTIES` that this makes of their rows (None: row by row)."""
+    return {
+        "random cells": (training.folds_of_cells(len(data)), 0),
+        "models": (training.folds_of_models(data.names("model")), 2),
+        "families": (training.folds_by_name(data.names("family")), 3),
+        "sources": (training.folds_by_name(data.names("source")), None),
+    }
+
+
+def left_out_views(
+    data: TrainingSet, design: Design, *, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, LeftOut]:
+    """What the law says of every row without it, by what was left out together (`novelty_folds`)."""
+    found = {}
+    for name, (folds, novelty) in novelty_folds(data).items():
+        progress(f"law, {name} left out ({len(np.unique(folds))} fits)")
+        found[name] = left_out(data, design, folds, novelty)
+    return found
 
 
 def fit_bounds(data: TrainingSet, views: tuple[LeftOut, ...], rows: Ints) -> dict[str, Forest]:
@@ -101,9 +115,9 @@ def fit_bounds(data: TrainingSet, views: tuple[LeftOut, ...], rows: Ints) -> dic
     wanted = stretch(data.loss, data.tasks.noise(data.features))
     out = {}
     for loss, mask in ((RELATIVE, ~data.features.is_nll), (DELTA_NLL, data.features.is_nll)):
-        part = rows[mask[rows]]
-        x = np.concatenate([view.inputs[part] for view in views])
-        y, w = np.tile(wanted[part], len(views)), np.tile(data.weights[part], len(views))
+        parts = [rows[mask[rows] & (view.novelty[rows] >= 0)] for view in views]
+        x = np.concatenate([view.inputs[part] for view, part in zip(views, parts, strict=True)])
+        y, w = wanted[np.concatenate(parts)], data.weights[np.concatenate(parts)]
         for side, share in (("lower", 0.5 - LEVEL / 2), ("upper", 0.5 + LEVEL / 2)):
             out[f"{loss}.{side}"] = quantile_forest(x, y, w, share)
     return out
@@ -142,15 +156,13 @@ class RawBounds:
     upper: Floats
 
 
-def left_out_bounds(
-    data: TrainingSet, views: tuple[LeftOut, ...], wanted: tuple[LeftOut, ...], groups: Ints
-) -> tuple[RawBounds, ...]:
-    """For each wanted view, the bounds of each group of models from forests fitted on the other groups of `views`."""
-    out = tuple(RawBounds(lower=np.zeros(len(data)), upper=np.zeros(len(data))) for _ in wanted)
+def left_out_bounds(data: TrainingSet, views: tuple[LeftOut, ...], groups: Ints) -> tuple[RawBounds, ...]:
+    """For each view, the bounds of each group of models from forests fitted on the other groups of all views."""
+    out = tuple(RawBounds(lower=np.zeros(len(data)), upper=np.zeros(len(data))) for _ in views)
     for group in np.unique(groups):
         test = np.flatnonzero(groups == group)
         forests = fit_bounds(data, views, np.flatnonzero(groups != group))
-        for view, bounds in zip(wanted, out, strict=True):
+        for view, bounds in zip(views, out, strict=True):
             for loss, mask in ((RELATIVE, ~data.features.is_nll), (DELTA_NLL, data.features.is_nll)):
                 rows = test[mask[test]]
                 bounds.lower[rows] = forests[f"{loss}.lower"].predict(view.inputs[rows])
@@ -158,17 +170,29 @@ def left_out_bounds(
     return out
 
 
-def corrections(data: TrainingSet, bounds: tuple[RawBounds, ...], rows: Ints) -> dict[tuple[str, int], Correction]:
-    """The conformal correction for each kind of loss and novelty, from some rows; `bounds` in the order of `NOVELTIES`."""
+def corrections(
+    data: TrainingSet, views: tuple[LeftOut, ...], bounds: tuple[RawBounds, ...], rows: Ints
+) -> dict[tuple[str, int], Correction]:
+    """The conformal correction for each kind of loss and novelty, from some rows of every view.
+
+    A novelty without any figures takes the correction of the next one, of which less is known.
+    """
     wanted, places = stretch(data.loss, data.tasks.noise(data.features)), training_places(data)
-    out = {}
+    models = data.names("model")
+    out: dict[tuple[str, int], Correction] = {}
     for loss, mask in ((RELATIVE, ~data.features.is_nll & (data.score_weights > 0)), (DELTA_NLL, data.features.is_nll)):
-        part = rows[mask[rows]]
-        for novelty, raw in enumerate(bounds):
+        usable = rows[mask[rows]]
+        for novelty in reversed(range(len(NOVELTIES))):
+            parts = [usable[view.novelty[usable] == novelty] for view in views]
+            part = np.concatenate(parts)
+            if not len(part):
+                out[loss, novelty] = out[loss, novelty + 1] if novelty + 1 < len(NOVELTIES) else conformal.none(places.n_groups)
+                continue
+            lower = np.concatenate([raw.lower[chosen] for raw, chosen in zip(bounds, parts, strict=True)])
+            upper = np.concatenate([raw.upper[chosen] for raw, chosen in zip(bounds, parts, strict=True)])
             out[loss, novelty] = conformal.conformalize(
-                wanted[part], raw.lower[part], raw.upper[part], places.take(part), data.weights[part],
-                data.names("model")[part], LEVEL,
-            )  # fmt: skip
+                wanted[part], lower, upper, places.take(part), data.weights[part], models[part], LEVEL
+            )
     return out
 
 
@@ -184,17 +208,13 @@ def fit_predictor(
 ) -> Predictor:
     """A predictor fitted on all of `data`."""
     design = make_design(data.features, data.names("source"))
-    views = []
-    for novelty, folds in enumerate(novelty_folds(data)):
-        progress(f"law with {len(np.unique(folds))} folds left out")
-        views.append(left_out(data, design, folds, novelty))
+    views = tuple(left_out_views(data, design, progress=progress).values())
     progress("bounds")
     everything = np.arange(len(data))
-    seen = tuple(views)
-    bounds = left_out_bounds(data, seen, seen, training.folds_of_models(data.names("model"), BOUND_FOLDS))
+    bounds = left_out_bounds(data, views, training.folds_of_models(data.names("model"), BOUND_FOLDS))
     law = fit_final_law(data, design)
     return Predictor(
-        law=law, bounds=fit_bounds(data, seen, everything), corrections=corrections(data, bounds, everything),
+        law=law, bounds=fit_bounds(data, views, everything), corrections=corrections(data, views, bounds, everything),
         tasks=data.tasks, support=_support(data), level=LEVEL, provenance=provenance,
     )  # fmt: skip
 

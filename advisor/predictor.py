@@ -32,14 +32,18 @@ from knowledge.evidence import JUDGE_SE
 from knowledge.tasks import METRICS
 from knowledge.values import value
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PACKAGED = Path(__file__).parent / "fitted" / "predictor.npz"
 
-NOVELTIES = ("known model", "known family", "unseen family")
-"""What the evidence has seen of a model; intervals are calibrated for each on figures left out in that way."""
+NOVELTIES = ("same conditions", "known model", "known family", "unseen family")
+"""What the evidence has seen: the model's other figures by the same source, the model elsewhere, its family, nothing.
+
+Intervals are calibrated for each on figures left out in that way. A request is answered by one of the last three: how the user
+will test is not known.
+"""
 LOSSES = (RELATIVE, DELTA_NLL)
 
-NATS_NOISE = 0.02
+NATS_NOISE = 0.004
 """Perplexity rises below this count as small."""
 
 _SIZE_MARGIN = 1.5
@@ -186,7 +190,7 @@ class Predictor:
                 here = places.take(rows[part])
                 lower[rows[part]], upper[rows[part]] = conformal.widen(raw[0][part], raw[1][part], here, correction)
                 count[rows[part]] = correction.count[here.cell]
-        lower, upper = on_losses(lower, upper, noise, features.is_nll)
+        lower, upper = on_losses(lower, upper, noise, features)
         plain = damage.total == 0
         return Predictions(
             point=damage.loss,
@@ -207,17 +211,28 @@ def places_of(features: Features, law: Law) -> Places:
 
 def novelty_of(features: Features, law: Law) -> NDArray[np.intp]:
     """Place of each row's model in `NOVELTIES`."""
-    return np.where(law.knows("model", features), 0, np.where(law.knows("family", features), 1, 2))
+    return np.where(law.knows("model", features), 1, np.where(law.knows("family", features), 2, 3))
 
 
 MOST_GAINED = 3.0
 """Lower end of bounds, in standard errors of the test: what lies beyond is no gain that quantization can bring."""
 
 
-def on_losses(lower: Floats, upper: Floats, noise: Floats, is_nll: Bools) -> tuple[Floats, Floats]:
-    """Bounds on the scale of losses: a share lost is at most a little above 1, and a gain is at most the test's noise."""
+def on_losses(lower: Floats, upper: Floats, noise: Floats, features: Features) -> tuple[Floats, Floats]:
+    """Bounds on the scale of losses: a score falls to zero at most, and a gain is at most the test's noise.
+
+    Args:
+        lower: bounds on the scale of `advisor.scale.stretch`.
+        upper: likewise.
+        noise: of each row's task.
+        features: of each row, with baseline and chance level where known.
+    """
+    baseline, above = features.numbers["baseline"], features.numbers["baseline"] - np.nan_to_num(features.numbers["chance"])
+    known = above > 0
+    lost = np.where(known, np.clip(baseline / np.where(known, above, 1.0), 1.0, MOST_LOST), MOST_LOST)
+    most = np.where(features.is_nll, np.inf, lost)
     low, high = np.maximum(unstretch(lower, noise), -MOST_GAINED * noise), unstretch(upper, noise)
-    return np.where(is_nll, low, np.minimum(low, MOST_LOST)), np.where(is_nll, high, np.minimum(high, MOST_LOST))
+    return np.minimum(low, most), np.minimum(high, most)
 
 
 BOUND_INPUTS = ("point", "w", "a", "k", "sensitivity", "size", "noise", "novelty", "context")

@@ -12,8 +12,8 @@ KNEE_NATS = 0.1
 SHARE_RANGE = (-0.35, 1.15)
 """Shares of above-chance performance outside this range are noise around chance, or a broken harness."""
 
-MOST_LOST = 1.2
-"""Upper end of bounds on shares: below chance by a fifth of what lay above it."""
+MOST_LOST = 1.3
+"""Upper end of bounds on shares: below chance by 0.3 of what lay above it."""
 
 Floats = NDArray[np.float64]
 

@@ -95,21 +95,21 @@ def test_the_report_is_plain_json(report):
 
 @pytest.mark.parametrize(("split", "column"), [("models", "model"), ("families", "family")])
 def test_folds_leave_out_the_whole_of_it(data, split, column):
-    folds = dict(zip(SPLITS, fit.novelty_folds(data), strict=False))[split]
+    folds, _ = fit.novelty_folds(data)[split]
     names = data.names(column)
     assert all(len(set(folds[names == name].tolist())) == 1 for name in set(names.tolist()))
 
 
 def test_every_family_is_left_out_alone(data):
-    folds = fit.novelty_folds(data)[2]
+    folds, _ = fit.novelty_folds(data)["families"]
     assert len(set(folds.tolist())) == len(FAMILIES)
 
 
 @pytest.mark.parametrize("family", ["gemma", "opt"])
 def test_forecasts_of_a_family_do_not_depend_on_its_losses(data, family):
-    folds, design = fit.novelty_folds(data)[2], make_design(data.features, data.names("source"))
+    (folds, novelty), design = fit.novelty_folds(data)["families"], make_design(data.features, data.names("source"))
     mine = data.names("family") == family
-    before, after = (fit.left_out(used, design, folds, 2).point for used in (data, altered(data, mine)))
+    before, after = (fit.left_out(used, design, folds, novelty).point for used in (data, altered(data, mine)))
     np.testing.assert_array_equal(before[mine], after[mine])
     assert (before[~mine] != after[~mine]).any()
 
@@ -129,8 +129,7 @@ def test_constants_are_those_of_the_weight_bits(data):
 
 
 def test_bounds_of_the_report_enclose_the_forecast(data):
-    folds, design = fit.novelty_folds(data), make_design(data.features, data.names("source"))
-    views = tuple(fit.left_out(data, design, fold, number) for number, fold in enumerate(folds))
+    views = tuple(fit.left_out_views(data, make_design(data.features, data.names("source"))).values())
     for bounds, view in zip(backtest._bounds(data, views), views, strict=True):
         assert ((bounds.lower <= view.point) & (view.point <= bounds.upper)).all()
 

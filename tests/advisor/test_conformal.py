@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from advisor.conformal import N_CELLS, SHAPE, Places, cell_name, cells, conformalize, quantile, widen
+from advisor.conformal import N_CELLS, SHAPE, Places, cell_name, cells, conformalize, none, quantile, widen
 from advisor.features import encode
 
 
@@ -105,3 +105,41 @@ def test_groups_of_tasks_are_corrected_on_top():
     lower, upper = widen(np.zeros(4000), np.zeros(4000), here, correction)
     for g in (0, 1):
         assert ((loss >= lower) & (loss <= upper))[group == g].mean() == pytest.approx(0.9, abs=0.01)
+
+
+def of_one_cell(n, seed=0):
+    """Raw bounds at many heights, and losses whose spread grows with the height."""
+    rng = np.random.default_rng(seed)
+    height = rng.uniform(0, 4, n)
+    loss = height + (0.1 + 0.4 * height) * rng.standard_normal(n)
+    return height, loss, np.array([f"m{i}" for i in rng.integers(0, 20, n)], dtype=object)
+
+
+def test_low_bounds_and_high_ones_are_corrected_apart():
+    height, loss, models = of_one_cell(6000)
+    here, ones = places(np.full(6000, cell(4))), np.ones(6000)
+    correction = conformalize(loss, height, height, here, ones, models, 0.9)
+    height, loss, _ = of_one_cell(6000, seed=1)
+    lower, upper = widen(height, height, here, correction)
+    inside = (loss >= lower) & (loss <= upper)
+    for low in (0.3, 1, 2, 3):
+        assert inside[(height >= low) & (height < low + 1)].mean() == pytest.approx(0.9, abs=0.04), low
+    widths = (upper - lower)[np.argsort(height)]
+    assert widths[-1] > 4 * widths[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_higher_raw_bound_never_becomes_a_lower_one(seed):
+    rng = np.random.default_rng(seed)
+    raw, loss = np.round(rng.standard_normal(900), 1), rng.standard_normal(900)
+    models = np.array([f"m{i}" for i in rng.integers(0, 9, 900)], dtype=object)
+    correction = conformalize(loss, raw, raw, places(np.full(900, cell(4))), np.ones(900), models, 0.9)
+    asked = np.linspace(-9, 9, 500)
+    for bound in widen(asked, asked, places(np.full(500, cell(4))), correction):
+        assert (np.diff(bound) >= -1e-12).all()
+
+
+def test_no_correction_changes_nothing():
+    raw, here = np.linspace(-3, 3, 50), places(np.full(50, cell(3)))
+    for bound in widen(raw, raw, here, none(here.n_groups)):
+        np.testing.assert_array_equal(bound, raw)
