@@ -29,7 +29,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "cache": ("kv_noise", "kv_bits", "kv_code"),
     "method": ("method", "kv_method"),
     "size": ("params_b", "active_params_b"),
-    "model": ("model", "family", "series", "moe", "tuned", "reasoning", "gqa_ratio", "attention_bias"),
+    "model": ("model", "family", "series", "moe", "tuned", "reasoning", "gqa_ratio", "attention_bias", "weight_excess"),
     "context": ("context",),
     "task": ("task", "task_type", "ability", "metric", "baseline", "chance"),
 }

@@ -92,7 +92,9 @@ class BacktestReport:
     regret_by_cell: Regret
     """Choices for each context and language of a task apart."""
     floors: tuple[Floor, ...]
-    """Errors of forecasts that know more than any real one can."""
+    """Errors of forecasts that know more than any real one can, of shares lost."""
+    floors_nats: tuple[Floor, ...]
+    """The same for perplexities, collapsed models included, in nats."""
     by_bits: tuple[BitsError, ...]
     """Errors by weight bits, with models left out."""
     calibration: Mapping[str, tuple[Bin, ...]]
@@ -208,6 +210,7 @@ def _report(
         regret=_regret(data, points["models"][OURS]),
         regret_by_cell=_regret_by_cell(data, points["models"][OURS]),
         floors=noise_floors(data, points["models"][OURS]),
+        floors_nats=noise_floors(data, points["models"][OURS], nll=True),
         by_bits=_by_bits(data, points["models"]),
         calibration={split: _calibration(data, points[split][OURS], ours[split]) for split in SPLITS[1:3]},
     )

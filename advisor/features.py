@@ -33,7 +33,8 @@ RECIPE_COLUMNS = (
 )  # fmt: skip
 """Columns that the noise of a recipe follows from; `scheme` fills in for the others where they are missing."""
 NUMBER_COLUMNS = (
-    "params_b", "active_params_b", "moe", "tuned", "reasoning", "gqa_ratio", "attention_bias", "context", "baseline", "chance",
+    "params_b", "active_params_b", "moe", "tuned", "reasoning", "gqa_ratio", "attention_bias", "weight_excess", "context",
+    "baseline", "chance",
 )  # fmt: skip
 NAME_COLUMNS = ("model", "family", "method", "task", "task_type", "ability", "metric")
 COLUMNS = (*RECIPE_COLUMNS, *NUMBER_COLUMNS, *NAME_COLUMNS)

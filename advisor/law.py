@@ -31,6 +31,11 @@ _KNEES = {"w": (-4.7, -4.2, -2.8), "a": (-9.0, -5.0), "k": (-7.0, -4.0, -2.6)}
 """Where each slope begins; at the first the intercept is read."""
 
 ETA_RANGE = (-15.0, 6.0)
+
+EXCESS_TRUST = 0.5
+"""Share of a probe's `weight_excess` (`advisor.probing`) that is added to ln(damage) of the weights. No published figure comes
+with a probe, so it is not fitted: chosen on models that were measured with rounding and with other methods
+(`docs/experiments.md`)."""
 _SHARPNESS = 8.0
 _FLOOR = 1e-9
 
@@ -161,6 +166,8 @@ def active(features: Features, kind: str) -> NDArray[np.bool_]:
 def eta(linear: Mapping[str, Floats], features: Features, kind: str) -> Floats:
     """ln(damage) of a tensor kind: intercept plus slope times length of every piece of the noise axis."""
     out, slope = linear[f"{kind}0"], np.zeros(len(features))
+    if kind == "w":
+        out = out + EXCESS_TRUST * np.nan_to_num(features.numbers["weight_excess"])
     for i, piece in enumerate(pieces(features, kind), start=1):
         slope = slope + linear[f"{kind}{i}"]
         out = out + softplus(slope) * piece

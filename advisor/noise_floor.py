@@ -37,20 +37,22 @@ class Floor:
     weight: float
     """Share of all scored rows, by weight."""
     error: Interval
-    """Mean absolute error of the share of above-chance performance lost."""
+    """Mean absolute error of the share of above-chance performance lost, or of the rise in nats."""
     ours: Interval
 
 
-def noise_floors(data: TrainingSet, point: Floats) -> tuple[Floor, ...]:
-    """The floors under the error of shares lost.
+def noise_floors(data: TrainingSet, point: Floats, *, nll: bool = False) -> tuple[Floor, ...]:
+    """The floors under the error of shares lost, or of rises of perplexities in nats; those without any figures are left out.
 
     Args:
         data: the evidence.
         point: our forecasts, with models left out.
+        nll: of perplexities.
     """
+    scored = (data.features.is_nll == nll) & (data.score_weights > 0)
     models, families = data.names("model"), data.names("family")
     log_size = np.log(data.features.numbers["params_b"])
-    by_source = _cells(data, ("source", *_RECIPE))
+    by_source = _cells(data, scored, ("source", *_RECIPE))
 
     def sibling(row: int, others: Ints) -> NDArray[np.bool_]:
         alike = np.abs(log_size[others] - log_size[row]) < _SAME_SIZE
@@ -60,7 +62,7 @@ def noise_floors(data: TrainingSet, point: Floats) -> tuple[Floor, ...]:
         return np.asarray(models[others] != models[row])
 
     sources = data.names("source")
-    other_source = _median(data, _cells(data, _ANY_SOURCE), lambda row, others: sources[others] != sources[row])
+    other_source = _median(data, _cells(data, scored, _ANY_SOURCE), lambda row, others: sources[others] != sources[row])
     known = ~np.isnan(data.loss_se)
     forecasts = {
         "the true figure, blurred by the items of the test": np.where(known, _HALF_NORMAL * data.loss_se, np.nan),
@@ -73,29 +75,28 @@ def noise_floors(data: TrainingSet, point: Floats) -> tuple[Floor, ...]:
             _median(data, by_source, other_model, itself=True) - data.loss
         ),
     }
-    return tuple(_floor(data, knows, error, np.abs(point - data.loss)) for knows, error in forecasts.items())
+    ours = np.abs(point - data.loss)
+    return tuple(
+        _floor(data, scored, knows, error, ours) for knows, error in forecasts.items() if (scored & ~np.isnan(error)).any()
+    )
 
 
-def _scored(data: TrainingSet) -> NDArray[np.bool_]:
-    return ~data.features.is_nll & (data.score_weights > 0)
-
-
-def _floor(data: TrainingSet, knows: str, error: Floats, ours: Floats) -> Floor:
-    rows = _scored(data) & ~np.isnan(error)
+def _floor(data: TrainingSet, scored: NDArray[np.bool_], knows: str, error: Floats, ours: Floats) -> Floor:
+    rows = scored & ~np.isnan(error)
     weights, models = data.score_weights, data.names("model")
     return Floor(
         knows=knows,
         rows=int(rows.sum()),
         models=len(set(models[rows].tolist())),
-        weight=float(weights[rows].sum() / weights[_scored(data)].sum()),
+        weight=float(weights[rows].sum() / weights[scored].sum()),
         error=weighted_mean(error[rows], weights[rows], models[rows]),
         ours=weighted_mean(ours[rows], weights[rows], models[rows]),
     )
 
 
-def _cells(data: TrainingSet, columns: tuple[str, ...]) -> tuple[Ints, ...]:
+def _cells(data: TrainingSet, scored: NDArray[np.bool_], columns: tuple[str, ...]) -> tuple[Ints, ...]:
     """Scored rows that agree in some columns; what is not known agrees with what is not known."""
-    rows = np.flatnonzero(_scored(data))
+    rows = np.flatnonzero(scored)
     cells = [[None if value != value else value for value in data.columns[name][rows].tolist()] for name in columns]
     groups: dict[tuple[object, ...], list[int]] = {}
     for row, key in zip(rows.tolist(), zip(*cells, strict=True), strict=True):

@@ -21,7 +21,7 @@ from advisor.rank import Scores, rank
 from advisor.recipe_table import recipe_table
 from advisor.relation import Columns, Setting, model_columns, request_columns
 from advisor.request import DEFAULT_CONTEXT, DEFAULT_MAX_LOSS_PERCENT, AdviceRequest
-from knowledge.errors import DataError, InvalidRequestError
+from knowledge.errors import InvalidRequestError
 from knowledge.hardware import HardwareSpec, find_hardware
 from knowledge.home import home as home_folder
 from knowledge.models import ModelSpec
@@ -194,6 +194,8 @@ def make_study(
     offered = generate_candidates(spec, engine=request.engine, hardware=hardware)
     costs = estimate_costs(spec, offered.candidates, context=context, batch=request.batch)
     constants = model_columns(spec, has_kv_cache=bool(costs.cache.any()))
+    probed, probe_notes = _probed(request, predictor, spec, constants)
+    constants |= probed
     requests = request_columns(setting, [item.task for item in tasks], has_kv_cache=bool(costs.cache.any()))
     # DuckDB plans and evaluates the rules while NumPy forecasts.
     with in_background(lambda: rules_that_hold(store, rules, costs, requests, setting.budget_bytes)) as holds:
@@ -210,8 +212,25 @@ def make_study(
         findings=findings,
         not_run=(*offered.rejected, *_unsized(costs)),
         version=knowledge_version(store.version, home or home_folder()),
-        notes=(*_notes(request, spec, hardware, setting), *store.warnings),
+        notes=(*_notes(request, spec, hardware, setting), *probe_notes, *store.warnings),
     )
+
+
+def _probed(
+    request: AdviceRequest, predictor: Predictor, spec: ModelSpec, constants: Columns
+) -> tuple[Columns, tuple[str, ...]]:
+    """What a probe of the model adds to its facts, and a note of it; nothing without one.
+
+    Raises:
+        InvalidRequestError: the probe cannot be read, or is of another model.
+    """
+    if request.probe is None:
+        return {}, ()
+    from advisor.probing import describe, read_probe, weight_excess
+
+    probe = read_probe(Path(request.probe), model=spec.name, parameters=constants["params_b"] * 1e9)
+    excess = weight_excess(predictor, probe, constants)
+    return {"weight_excess": excess}, (describe(probe, excess),)
 
 
 def reassess(study: Study, store: KnowledgeStore, predictor: Predictor, *, home: Path | None = None) -> Study:
@@ -263,33 +282,10 @@ def _unsized(costs: Costs) -> tuple[Rejection, ...]:
     )
 
 
-def _probe_note(path: Path, spec: ModelSpec) -> str:
-    """What a probe file holds, and what became of it: the packaged predictor has no use for weight statistics yet.
-
-    Raises:
-        InvalidRequestError: the file cannot be read, or is no probe.
-    """
-    from knowledge.probes import probe_from_json
-
-    try:
-        probe = probe_from_json(path.read_bytes(), source=str(path))
-    except (OSError, DataError) as error:
-        reason = error.message if isinstance(error, DataError) else error.strerror
-        raise InvalidRequestError(
-            f"cannot read the probe {path}: {reason}", given=str(path), allowed="a file that `qadvisor measure probe` wrote"
-        ) from error
-    return (
-        f"the probe of {probe.model} ({len(probe.tensors)} tensors) was read, but the packaged predictor was fitted without "
-        f"weight statistics: the estimate for {spec.name} does not rest on it"
-    )
-
-
 def _notes(request: AdviceRequest, spec: ModelSpec, hardware: HardwareSpec | None, setting: Setting) -> tuple[str, ...]:
     notes = list(spec.notes)
     if request.context is None:
         notes.append(f"no context was given: {setting.context} tokens are assumed, the usual length for this type of task")
-    if request.probe is not None:
-        notes.append(_probe_note(Path(request.probe), spec))
     if hardware and hardware.memory_bytes and setting.budget_bytes > hardware.memory_bytes:
         notes.append(
             f"the budget is larger than the memory of one {hardware.name} ({hardware.memory_bytes / 1e9:.1f} GB): "

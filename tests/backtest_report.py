@@ -41,6 +41,7 @@ def make_report() -> BacktestReport:
         scores=tuple(Score(split=s, forecast=f, error=interval(0.031), **rest) for s in SPLITS for f in FORECASTS),
         coverage=dict.fromkeys(SPLITS, (*covered, tiny)), coverage_untuned={}, regret=regret, regret_by_cell=regret,
         floors=(Floor(knows="the answer", rows=77, models=5, weight=0.4, error=interval(0.02), ours=interval(0.03)),),
+        floors_nats=(Floor(knows="a sibling", rows=7, models=3, weight=0.4, error=interval(0.26), ours=interval(0.61)),),
         by_bits=tuple(BitsError(bits=bits, forecast=f, rows=9, error=interval(0.1)) for bits in "48" for f in FORECASTS),
         calibration={"models": bins, "families": bins},
     )  # fmt: skip

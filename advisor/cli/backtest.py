@@ -59,11 +59,11 @@ def _tables(report: "BacktestReport", *, groups: bool) -> list["RenderableType"]
         columns = ("forecast", "error, points", "nats", "order")
         parts += [Text(f"\n{split} left out"), output.make_table(columns, rows, right=columns[1:])]
     floors = ((_share(f.error), _share(f.ours), f"{f.rows:,}", f.knows) for f in report.floors)
-    columns = ("error", "ours on these", "scores", "forecast: …")
-    parts += [
-        Text("\nforecasts that know more than any can, models left out, points"),
-        output.make_table(columns, floors, right=columns[:3]),
-    ]
+    nats = ((f"{f.error.value:.4f}", f"{f.ours.value:.4f}", f"{f.rows:,}", f.knows) for f in report.floors_nats)
+    columns = ("error", "ours on these", "figures", "forecast: …")
+    for rows_of, unit in ((floors, "points"), (nats, "perplexities in nats")):
+        parts.append(Text(f"\nforecasts that know more than any can, models left out, {unit}"))
+        parts.append(output.make_table(columns, rows_of, right=columns[:3]))
     covered = (
         (split, _share(entries[0].share), f"{100 * entries[0].width:.1f} points", entries[0].rows)
         for split, entries in report.coverage.items()

@@ -29,6 +29,8 @@ def test_text_names_splits_baselines_and_intervals(report: BacktestReport) -> No
         "321 choices",
         "12.0 points",
         "the answer",
+        "a sibling",
+        "perplexities in nats",
         "excess over it",
     ):
         assert part in result.out

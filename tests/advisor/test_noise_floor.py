@@ -23,7 +23,7 @@ def names(*values):
 
 def floor_of(data, words, point=None):
     found = noise_floors(data, np.zeros(len(data)) if point is None else point)
-    return next(floor for floor in found if words in floor.knows)
+    return next((floor for floor in found if words in floor.knows), None)
 
 
 def test_another_source_is_as_wrong_as_the_two_differ():
@@ -43,7 +43,8 @@ def test_another_source_is_as_wrong_as_the_two_differ():
 )
 def test_siblings_are_of_one_family_and_size(size, family, rows):
     data = evidence([0.1, 0.3], model=names("m", "n"), family=names(*family), params_b=size)
-    assert floor_of(data, "same family and size").rows == rows
+    floor = floor_of(data, "same family and size")
+    assert (floor.rows if floor else 0) == rows
     assert floor_of(data, "all other models").rows == 2
 
 
@@ -66,3 +67,17 @@ def test_item_noise_is_the_mean_deviation_of_a_normal():
     data = evidence([0.1, 0.3], loss_se=np.array([0.01, np.nan]))
     floor = floor_of(data, "items of the test")
     assert (floor.rows, floor.error.value) == (1, pytest.approx(0.01 * np.sqrt(2 / np.pi)))
+
+
+def test_perplexities_have_floors_of_their_own():
+    losses = [0.1, 0.3, 0.5, 0.5]
+    data = evidence(losses, model=names("m", "n", "m", "n"), metric=names("acc", "acc", "ppl", "ppl"))
+    point = np.zeros(4)
+    shares, nats = noise_floors(data, point), noise_floors(data, point, nll=True)
+    assert {floor.rows for floor in shares if "all other" in floor.knows} == {2}
+    found = next(floor for floor in nats if "all other" in floor.knows)
+    assert (found.rows, found.error.value, found.ours.value) == (2, pytest.approx(0.0), pytest.approx(0.5))
+
+
+def test_what_nothing_is_known_of_is_left_out():
+    assert noise_floors(evidence([0.1], loss_se=np.array([np.nan])), np.zeros(1)) == ()
