@@ -143,6 +143,13 @@ def run_backtest(data: TrainingSet | None = None, *, progress: Callable[[str], N
     return _report(data, points, ours, untuned)
 
 
+def left_out_forecast(data: TrainingSet, split: str) -> tuple[Floats, Floats]:
+    """Point and upper bound of every row, forecast without what `split` leaves out."""
+    views = left_out_views(data, make_design(data.features, data.names("source")))
+    bounds = dict(zip(views, _bounds(data, tuple(views.values())), strict=True))
+    return views[split].point, bounds[split].upper
+
+
 def _left_out_baseline(data: TrainingSet, folds: Ints, baseline: Callable[[TrainingSet, Ints, Ints], Floats]) -> Floats:
     out = np.zeros(len(data))
     for fold in np.unique(folds):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from own_evidence import make_store, own_row
 
-from advisor.broken import LEAST_TASKS, find_broken, step_up, tail
+from advisor.broken import LEAST_TASKS, TAIL_POWER, TAIL_SHARE, find_broken, step_up, tail
 from advisor.predictor import load_predictor
 from advisor.quality import describe_quality
 from advisor.reasons import cautions_of
@@ -122,5 +122,5 @@ def test_step_up_rejects_the_smallest_and_more_at_a_larger_share(p: list[float],
 
 def test_the_tail_falls_from_one_percent() -> None:
     assert tail(0.9) == 1
-    assert tail(1.0001) == pytest.approx(0.0102, rel=1e-3)
-    assert tail(10) == pytest.approx(0.0102 * 10**-1.3)
+    assert tail(1.0001) == pytest.approx(TAIL_SHARE, rel=1e-3)
+    assert tail(10) == pytest.approx(TAIL_SHARE * 10**-TAIL_POWER)
