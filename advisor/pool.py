@@ -36,13 +36,13 @@ LEAST_OWN_SE = 0.003
 def expected_loss(point: Floats, lower: Floats, upper: Floats) -> Floats:
     """Mean of the loss, for an estimate that is likelier to be far too low than far too high.
 
-    The three figures are taken as median and 90 % bounds of two half-normals that meet at the point; the mean then lies
-    `sqrt(2 / pi) * (sd_above - sd_below)` off the point. Ranking by the mean keeps recipes from winning because nobody
-    knows how badly they fare. A wider lower side is the noise of tests, not a gain that quantization may bring, so it
-    does not pull the mean below the point.
+    The three figures are taken as median and 90 % bounds of two half-normals that meet at the point, half of the weight
+    each; the mean then lies `(sd_above - sd_below) / sqrt(2 pi)` off the point. Ranking by the mean keeps recipes from
+    winning because nobody knows how badly they fare. A wider lower side is the noise of tests, not a gain that quantization
+    may bring, so it does not pull the mean below the point.
     """
     skew = np.maximum((upper - point) - (point - lower), 0.0)
-    return np.asarray(point + np.sqrt(2 / np.pi) * skew / Z90)
+    return np.asarray(point + skew / Z90 / np.sqrt(2 * np.pi))
 
 
 @value

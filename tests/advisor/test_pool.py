@@ -137,8 +137,18 @@ def test_source_deviation_grows_with_the_loss() -> None:
     assert source_deviation(-0.2, floor=0.01, share=0.1) == pytest.approx(0.03)
 
 
+@pytest.mark.parametrize(("below", "above"), [(0.02, 0.02), (0.02, 0.3), (0.1, 0.15)])
+def test_the_expected_loss_is_the_mean_of_draws_with_that_median_and_those_bounds(below: float, above: float) -> None:
+    rng = np.random.default_rng(0)
+    size = np.abs(rng.standard_normal(400_000)) / Z90
+    draws = 0.1 + np.where(rng.random(400_000) < 0.5, -below, above) * size
+    np.testing.assert_allclose(np.quantile(draws, (0.05, 0.5, 0.95)), (0.1 - below, 0.1, 0.1 + above), atol=0.003)
+    point = np.array([0.1])
+    assert expected_loss(point, point - below, point + above)[0] == pytest.approx(draws.mean(), abs=0.001)
+
+
 def test_the_expected_loss_lies_on_the_wider_side() -> None:
     point, even, skewed = np.array([0.1]), np.array([0.2]), np.array([0.5])
     assert expected_loss(point, 2 * point - even, even)[0] == pytest.approx(0.1)
-    assert expected_loss(point, 2 * point - even, skewed)[0] == pytest.approx(0.1 + math.sqrt(2 / math.pi) * 0.3 / Z90)
+    assert expected_loss(point, 2 * point - even, skewed)[0] == pytest.approx(0.1 + 0.3 / Z90 / math.sqrt(2 * math.pi))
     assert expected_loss(point, point - 0.5, even)[0] == pytest.approx(0.1), "noise below is no gain"
