@@ -10,7 +10,6 @@ Guarantees, tested in `tests/advisor/test_predictor.py`:
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor import conformal
+from advisor.arrays import pack, unpack
 from advisor.conformal import Correction, Places
 from advisor.features import COLUMNS, DELTA_NLL, RELATIVE, Bools, Column, Features, Floats, Names, encode, plain_cells
 from advisor.forest import Forest
@@ -33,7 +33,7 @@ from knowledge.tasks import METRICS
 from knowledge.values import value
 
 FORMAT_VERSION = 2
-PACKAGED = Path(__file__).parent / "fitted" / "predictor.npz"
+PACKAGED = Path(__file__).parent / "fitted" / "predictor.safetensors"
 
 NOVELTIES = ("same conditions", "known model", "known family", "unseen family")
 """What the evidence has seen: the model's other figures by the same source, the model elsewhere, its family, nothing.
@@ -288,8 +288,7 @@ def from_bytes(content: bytes, name: str) -> Predictor:
         DataError: the content is damaged, or of another version.
     """
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays: dict[str, NDArray[Any]] = {key: archive[key] for key in archive.files}
+        arrays = unpack(content)
         digest = bytes(arrays.pop("digest")).decode()
         intact = digest == digest_of(arrays)
     except Exception as error:
@@ -355,9 +354,7 @@ def to_bytes(predictor: Predictor) -> bytes:
     for (loss, novelty), correction in predictor.corrections.items():
         arrays |= conformal.as_arrays(f"{loss}.{novelty}", correction)
     arrays["digest"] = np.frombuffer(digest_of(arrays).encode(), dtype=np.uint8)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+    return pack(arrays)
 
 
 def digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:

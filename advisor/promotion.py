@@ -247,6 +247,6 @@ def _kept(figures: dict[str, Any], *words: str) -> Judgement:
 def _write(predictor: Predictor, folder: Path) -> Path:
     """Write a predictor under the name of its content."""
     content = to_bytes(predictor)
-    target = folder / f"{hashlib.sha256(content).hexdigest()[:16]}.npz"
+    target = folder / f"{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     target.write_bytes(content)
     return target

@@ -121,8 +121,10 @@ def _predictors(home: Path) -> Iterator[Finding]:
     for name in sorted({manifest.predictor for manifest in all_manifests(home) if manifest.predictor}):
         file = predictor_path(home, name)
         if file is None or not file.is_file():
-            yield Finding(file=f"predictors/{name}.npz", state="missing", detail="the packaged predictor answers in its place")
+            yield Finding(
+                file=f"predictors/{name}.safetensors", state="missing", detail="the packaged predictor answers in its place"
+            )
             continue
         good = sha256_of(file).startswith(name)
         detail = "fitted by a refresh" if good else "the packaged predictor answers in its place"
-        yield Finding(file=f"predictors/{name}.npz", state="whole" if good else "damaged", detail=detail)
+        yield Finding(file=f"predictors/{name}.safetensors", state="whole" if good else "damaged", detail=detail)

@@ -100,7 +100,7 @@ def holds(home: Path, pointer: Pointer) -> bool:
 
 def predictor_path(home: Path, predictor: str | None) -> Path | None:
     """File of a fitted predictor; None for the packaged one."""
-    return None if predictor is None else home / PREDICTORS / f"{predictor}.npz"
+    return None if predictor is None else home / PREDICTORS / f"{predictor}.safetensors"
 
 
 def sound_predictor(home: Path, predictor: str | None) -> str | None:

@@ -236,7 +236,7 @@ def _keep_records(home: Path, records: Sequence[Path]) -> None:
 
 def _keep_predictor(home: Path, predictor: Path) -> str:
     name = sha256_of(predictor)[:16]
-    target = home / PREDICTORS / f"{name}.npz"
+    target = home / PREDICTORS / f"{name}.safetensors"
     if predictor != target:
         copy_whole(predictor, target)
     return name

@@ -6,7 +6,7 @@ was fitted to them. It is written once and never changed; its id is a hash over 
 pointer was lost. The version `packaged` stands for no measured rows at all: every home folder starts there.
 
     runs/batches/<id>.parquet     rows of one refresh, named by the hash of the file
-    predictors/<id>.npz           a predictor that a refresh has fitted
+    predictors/<id>.safetensors   a predictor that a refresh has fitted
 """
 
 import hashlib

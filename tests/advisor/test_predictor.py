@@ -1,4 +1,3 @@
-import io
 import json
 import math
 import pickle
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from advisor.arrays import pack, unpack
 from advisor.predictor import PACKAGED, digest_of, from_bytes, load_predictor, to_bytes
 from knowledge.errors import DataError, StoreError
 
@@ -177,19 +177,12 @@ def test_on_long_contexts_a_4_bit_cache_costs_more_than_4_bit_weights():
     assert cache > weights
 
 
-def archive(arrays, **options):
-    buffer = io.BytesIO()
-    np.savez(buffer, **options, **arrays)
-    return buffer.getvalue()
-
-
 def of_version(number):
     """The packaged file with another version and a checksum that is right."""
-    with np.load(PACKAGED, allow_pickle=False) as content:
-        arrays = {name: content[name] for name in content.files if name != "digest"}
+    arrays = {name: array for name, array in unpack(PACKAGED.read_bytes()).items() if name != "digest"}
     facts = json.loads(bytes(arrays["facts"])) | {"format_version": number}
     arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
-    return archive(arrays | {"digest": np.frombuffer(digest_of(arrays).encode(), dtype=np.uint8)})
+    return pack(arrays | {"digest": np.frombuffer(digest_of(arrays).encode(), dtype=np.uint8)})
 
 
 class Bomb:
@@ -209,13 +202,13 @@ class Bomb:
         pytest.param(lambda: b"no archive", "is damaged and was not loaded", id="text"),
         pytest.param(lambda: PACKAGED.read_bytes()[:-100], "is damaged and was not loaded", id="cut off"),
         pytest.param(lambda: PACKAGED.read_bytes()[:1000], "is damaged and was not loaded", id="beginning alone"),
-        pytest.param(lambda: archive({"x": np.arange(3)}), "is damaged and was not loaded", id="arbitrary npz"),
-        pytest.param(lambda: archive({"digest": np.zeros(64, np.uint8)}), "checksum does not match", id="wrong checksum"),
+        pytest.param(lambda: pack({"x": np.arange(3)}), "is damaged and was not loaded", id="other arrays"),
+        pytest.param(lambda: pack({"digest": np.zeros(64, np.uint8)}), "checksum does not match", id="wrong checksum"),
         pytest.param(lambda: of_version(999), "is of format 999", id="later version"),
     ],
 )
 def test_a_file_that_is_no_predictor_is_refused(tmp_path, content, message):
-    path = tmp_path / "predictor.npz"
+    path = tmp_path / "predictor.safetensors"
     path.write_bytes(content())
     with pytest.raises(DataError, match=message) as raised:
         load_predictor(path)
@@ -224,15 +217,11 @@ def test_a_file_that_is_no_predictor_is_refused(tmp_path, content, message):
 
 def test_nothing_is_unpickled(tmp_path):
     trace = tmp_path / "ran"
-    bomb = np.array([Bomb(trace)], dtype=object)
-    for name, content in (
-        ("npz", archive({"digest": bomb, "facts": bomb}, allow_pickle=True)),
-        ("pickle", pickle.dumps(Bomb(trace))),
-    ):
-        path = tmp_path / name
-        path.write_bytes(content)
+    np.savez(tmp_path / "bomb.npz", allow_pickle=True, facts=np.array([Bomb(trace)], dtype=object))
+    (tmp_path / "bomb.pickle").write_bytes(pickle.dumps(Bomb(trace)))
+    for name in ("bomb.npz", "bomb.pickle"):
         with pytest.raises(DataError, match="is damaged and was not loaded"):
-            load_predictor(path)
+            load_predictor(tmp_path / name)
     assert not trace.exists()
 
 
@@ -250,7 +239,7 @@ def test_a_flipped_bit_never_changes_a_prediction(place, bit):
         assert to_bytes(predictor) == to_bytes(load_predictor())
 
 
-@pytest.mark.parametrize("path", ["missing.npz", "."], ids=["missing", "folder"])
+@pytest.mark.parametrize("path", ["missing.safetensors", "."], ids=["missing", "folder"])
 def test_a_file_that_cannot_be_read(tmp_path, path):
     with pytest.raises(StoreError, match="cannot read the fitted predictor"):
         load_predictor(tmp_path / path)

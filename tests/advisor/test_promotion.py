@@ -78,7 +78,7 @@ def test_a_predictor_that_learned_from_more_of_the_same_is_promoted(small_store,
     found = judge(small_store, learned=(), folder=tmp_path, fit=packaged, progress=told.append)
     assert found.promoted, found.words
     content = found.predictor.read_bytes()
-    assert found.predictor == tmp_path / f"{hashlib.sha256(content).hexdigest()[:16]}.npz"
+    assert found.predictor == tmp_path / f"{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     assert {(check["split"], check["kind"], check["figures"]) for check in found.figures["checks"]} == {
         (split, kind, figures)
         for split in ("family", "model")

@@ -175,7 +175,7 @@ def test_flagged_rows_are_kept_and_not_learned_from(home: Path) -> None:
 
 
 def test_a_predictor_belongs_to_its_version(home: Path, tmp_path: Path) -> None:
-    fitted = tmp_path / "fitted.npz"
+    fitted = tmp_path / "fitted.safetensors"
     fitted.write_bytes(b"a predictor")
     with stage_intake(lambda known: make_intake(5), home=home) as staged:
         plain = publish(staged)
