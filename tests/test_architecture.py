@@ -56,9 +56,11 @@ sys.exit(code)
 SLOW = (
     "argparse", "asyncio", "concurrent", "email", "gettext", "html", "http", "importlib.metadata", "importlib.resources",
     "multiprocessing", "numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random", "optparse", "random", "secrets", "socket",
-    "sqlite3", "ssl", "subprocess", "tempfile", "unittest", "urllib.request", "xml",
+    "sqlite3", "ssl", "subprocess", "tempfile", "unittest", "urllib.request", "xml", "zipfile",
+    "advisor.cli.app", "advisor.fit", "advisor.report", "knowledge.hub", "knowledge.model_config", "knowledge.restore",
+    "knowledge.rule_files", "knowledge.rule_sql", "knowledge.snapshot", "knowledge.versions",
 )  # fmt: skip
-"""Parts of the standard library and of NumPy that start slowly and that an answer has no use for."""
+"""Parts of the standard library, of NumPy and of this program that start slowly and that an answer has no use for."""
 
 
 def test_a_cold_answer_as_json_loads_this_and_no_more(tmp_path: Path) -> None:
