@@ -40,17 +40,17 @@ def _init(kind: Any) -> Callable[..., None]:
     setters = tuple((one.name, getattr(kind, one.name).__set__) for one in own)
     defaults = {one.name: one.default for one in own if one.default is not MISSING}
     factories = {one.name: one.default_factory for one in own if one.default_factory is not MISSING}
-    prepared = hasattr(kind, "__post_init__")
+    count, prepared = len(setters), hasattr(kind, "__post_init__")
 
     def __init__(self: Any, /, **given: Any) -> None:
-        if len(given) != len(setters):
+        if len(given) != count:
             given = defaults | {name: make() for name, make in factories.items() if name not in given} | given
+            if len(given) != count:
+                _complain(kind, given)
         try:
             for name, put in setters:
                 put(self, given[name])
         except KeyError:
-            _complain(kind, given)
-        if len(given) != len(setters):
             _complain(kind, given)
         if prepared:
             self.__post_init__()
