@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from advisor.cli.groups import LazyGroup, new_app
+from advisor.version import VERSION_LINE
 
 _app = new_app(cls=LazyGroup, invoke_without_command=True)
 
@@ -22,9 +23,7 @@ def _qadvisor(
     Exit codes: 0 an answer; 2 the request cannot be understood; 3 understood, but nothing satisfies it; 1 anything else.
     """
     if version:
-        from advisor.version import TOOL_VERSION
-
-        sys.stdout.write(f"qadvisor {TOOL_VERSION}\n")
+        sys.stdout.write(VERSION_LINE)
         raise typer.Exit
     if context.invoked_subcommand is None:
         sys.stdout.write(context.get_help() + "\n")

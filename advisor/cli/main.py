@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from advisor.cli.front_door import read_recommend
+from advisor.version import VERSION_LINE
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -56,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(args: Sequence[str]) -> int:
-    """Run a plain `recommend` at once, and everything else through Typer."""
+    """Run a plain `recommend` or `--version` at once, and everything else through Typer."""
+    if args == ["--version"]:
+        sys.stdout.write(VERSION_LINE)
+        return 0
     if (given := read_recommend(args)) is not None:
         from advisor.cli.answering import answer_command
 
