@@ -62,7 +62,7 @@ class Features:
     is_nll: Bools
     """Rows whose loss is a rise of the negative log-likelihood (perplexities)."""
     factors: dict[str, Factor] = field(default_factory=dict)
-    """Distinct names of a column with the place of each row's among them: filled in where known, else when asked for."""
+    """What `factor` has found, or the maker of the features knew."""
 
     def __len__(self) -> int:
         return len(self.is_nll)
@@ -75,13 +75,17 @@ class Features:
             is_nll=self.is_nll[rows],
         )
 
-    def mapped(self, column: str, read: Callable[[str], float], kind: type = float) -> NDArray[Any]:
-        """`read` of each row's name in a column; thousands of rows share a few names, and each is read once."""
+    def factor(self, column: str) -> Factor:
+        """The distinct names of a column and the place of each row's among them."""
         if column not in self.factors:
             names = self.names[column].tolist()
             places = {name: place for place, name in enumerate(dict.fromkeys(names))}
             self.factors[column] = tuple(places), np.fromiter(map(places.__getitem__, names), dtype=np.intp, count=len(names))
-        distinct, place = self.factors[column]
+        return self.factors[column]
+
+    def mapped(self, column: str, read: Callable[[str], float], kind: type = float) -> NDArray[Any]:
+        """`read` of each row's name in a column; thousands of rows share a few names, and each is read once."""
+        distinct, place = self.factor(column)
         return np.array([read(name) for name in distinct], dtype=kind)[place]
 
 

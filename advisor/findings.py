@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -104,4 +105,4 @@ def overrule(losses: Sequence[TaskLosses], rules: tuple[Rule, ...], holds: Bools
 def _cleared(losses: TaskLosses, tolerated: float) -> Bools:
     """Candidates whose own evidence says, at its upper bound, that they lose less than is tolerated."""
     cells = losses.pooled.cells
-    return np.array([cell is not None and cell.mean + Z90 * cell.variance**0.5 <= tolerated for cell in cells], dtype=bool)
+    return np.array([cell is not None and cell.mean + Z90 * sqrt(cell.variance) <= tolerated for cell in cells], dtype=bool)

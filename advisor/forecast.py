@@ -71,9 +71,10 @@ def encode_one(facts: Mapping[str, Any]) -> Features:
 def _crossed(recipes: Features, tasks: Sequence[Features]) -> Features:
     """The recipes' features once for each row of model and task, task by task."""
     length, places = len(recipes), np.arange(len(tasks)).repeat(len(recipes))
+    factors = {}
     for name in _RECIPE_NAMES:
-        recipes.mapped(name, len)  # so that the distinct names are known, once for all requests
-    factors = {name: (recipes.factors[name][0], np.tile(recipes.factors[name][1], len(tasks))) for name in _RECIPE_NAMES}
+        distinct, place = recipes.factor(name)
+        factors[name] = distinct, np.tile(place, len(tasks))
     factors |= {name: (tuple(str(task.names[name][0]) for task in tasks), places) for name in _CONSTANT_NAMES}
     return Features(
         numbers={name: np.tile(values, len(tasks)) for name, values in recipes.numbers.items()}
