@@ -197,6 +197,7 @@ def make_study(
     probed, probe_notes = _probed(request, predictor, spec, constants)
     constants |= probed
     requests = request_columns(setting, [item.task for item in tasks], has_kv_cache=bool(costs.cache.any()))
+    recipe_table(costs.candidates)  # both threads need it, and at the first request each would make its own
     # DuckDB plans and evaluates the rules while NumPy forecasts.
     with in_background(lambda: rules_that_hold(store, rules, costs, requests, setting.budget_bytes)) as holds:
         losses = estimate_losses(store, predictor, costs.candidates, tasks, constants=constants, context=context)
