@@ -27,6 +27,7 @@ from advisor.fit import (
 )
 from advisor.law_fit import make_design
 from advisor.noise_floor import Floor, noise_floors
+from advisor.pool import expected_loss
 from advisor.predictor import on_losses
 from advisor.regret import Regret, find_choices, known_error, merge_cells, regret
 from advisor.scale import stretch
@@ -88,7 +89,7 @@ class BacktestReport:
     coverage_untuned: Mapping[str, tuple[Coverage, ...]]
     """The untuned forest's quantiles, conformalized the same way."""
     regret: Regret
-    """Choices for each model and task, contexts and languages averaged."""
+    """Choices for each model and task by the mean of our forecast, contexts and languages averaged."""
     regret_by_cell: Regret
     """Choices for each context and language of a task apart."""
     floors: tuple[Floor, ...]
@@ -203,6 +204,7 @@ def _report(
     data: TrainingSet, points: Mapping[str, Mapping[str, Floats]], ours: Mapping[str, Bounds], untuned: Mapping[str, Bounds]
 ) -> BacktestReport:
     pairs = _pairs(data)
+    chosen_by = expected_loss(points["models"][OURS], ours["models"].lower, ours["models"].upper)  # as `recommend` does
     scores = tuple(
         _score(data, pairs, split, name, predicted, by_name[OURS])
         for split, by_name in points.items()
@@ -214,8 +216,8 @@ def _report(
         scores=scores,
         coverage={split: _coverages(data, bounds) for split, bounds in ours.items()},
         coverage_untuned={split: _coverages(data, bounds) for split, bounds in untuned.items()},
-        regret=_regret(data, points["models"][OURS]),
-        regret_by_cell=_regret_by_cell(data, points["models"][OURS]),
+        regret=_regret(data, chosen_by),
+        regret_by_cell=_regret_by_cell(data, chosen_by),
         floors=noise_floors(data, points["models"][OURS]),
         floors_nats=noise_floors(data, points["models"][OURS], nll=True),
         by_bits=_by_bits(data, points["models"]),
