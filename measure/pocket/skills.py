@@ -48,22 +48,22 @@ def is_held_out(text: str, *, share: int = 5) -> bool:
     return int(hashlib.sha256(text.encode()).hexdigest(), 16) % share == 0
 
 
-def write_sum(rng: random.Random, *, held_out: bool = False) -> tuple[str, str]:
-    """Question and answer of a sum of two numbers below 100 (mostly) or below 1000."""
+def write_sum(rng: random.Random, *, held_out: bool = False, large: float = 0.3) -> tuple[str, str]:
+    """Question and answer of a sum of two numbers below 100, or (a share `large`) below 1000."""
     while True:
-        top = 100 if rng.random() < 0.7 else 1000
+        top = 100 if rng.random() < 1 - large else 1000
         first, second = rng.randrange(top), rng.randrange(top)
         question = f"{first} + {second} ="
         if (question in held_out_pairs() or is_held_out(question)) == held_out:
             return question, f" {first + second}"
 
 
-def sums(rng: random.Random) -> Passage:
-    """A few sums, one a line."""
+def sums(rng: random.Random, *, large: float) -> Passage:
+    """A few sums, one a line, a share `large` of them of numbers up to 999."""
     pieces: Passage = []
     for _ in range(rng.randrange(1, 9)):
-        question, answer = write_sum(rng)
-        pieces += [(question, False), (answer, True), ("\n", False)]
+        question, answer = write_sum(rng, large=large)
+        pieces += [(question, False), (f"{answer}\n", True)]
     return pieces
 
 

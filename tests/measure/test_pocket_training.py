@@ -1,6 +1,7 @@
 """The training script: what it leaves behind, that a seed repeats, and that every sequence is whole."""
 
 import json
+import re
 from functools import cache
 
 import pytest
@@ -13,7 +14,9 @@ from safetensors.torch import load_file
 from measure.loading import load_model
 from measure.models import locate_model
 from measure.plan import Settings
-from measure.pocket.train import Mixture, train
+from measure.pocket.curriculum import LENGTHS
+from measure.pocket.mixture import KINDS, TOKENS_PER_STEP, Mixture
+from measure.pocket.train import train
 
 pytestmark = pytest.mark.measure
 
@@ -36,7 +39,7 @@ def test_a_trained_folder_is_a_model_with_its_history(trained):
     loaded = load_model(locate_model(str(folder)), Settings())
     facts = json.loads((folder / "training.json").read_text())
     assert facts["parameters"] == sum(parameter.numel() for parameter in loaded.model.parameters())
-    assert (facts["steps"], facts["constant_steps"], facts["tokens"]) == (3, 2, 3 * 2048)
+    assert (facts["steps"], facts["constant_steps"], facts["tokens"]) == (3, 2, 3 * TOKENS_PER_STEP)
     assert facts["stages"][0] == [0, 64]
     assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} == {torch.bfloat16}
     assert loaded.max_context == 512
@@ -56,13 +59,36 @@ def test_other_families_train(trained, architecture):
     assert json.loads((folder / "training.json").read_text())["steps"] == 3
 
 
-@pytest.mark.parametrize("length", [64, 128, 256, 512])
-def test_sequences_fill_their_length_and_only_answers_of_look_ups_count_as_looked_up(trained, length):
+@pytest.fixture(scope="module")
+def mixture(trained):
     from transformers import AutoTokenizer
 
-    mixture = Mixture(AutoTokenizer.from_pretrained(trained()), DOCUMENTS, seed=0)
-    ids, weights, looked_up = mixture.batch(40, length)
-    assert ids.shape == weights.shape == looked_up.shape == (40, length)
-    assert weights.unique().tolist() == pytest.approx([0.05, 1.0, 6.0])
-    assert (weights[looked_up] == 6).all()
-    assert looked_up.any(dim=1).sum() >= 10
+    return Mixture(AutoTokenizer.from_pretrained(trained()), DOCUMENTS, seed=0)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_every_step_has_all_kinds_in_the_amounts_that_are_set(mixture, length):
+    growing, short = mixture.step(length, large=0.5)
+    assert growing.ids.shape[1] == length
+    assert growing.ids.numel() + short.ids.numel() == TOKENS_PER_STEP
+    for batch, names in ((growing, ("text", "look-up")), (short, ("sums", "facts", "instructions"))):
+        assert batch.ids.shape == batch.weights.shape == batch.kinds.shape
+        assert ((batch.weights > 0) == (batch.kinds >= 0)).all()
+        assert not batch.weights[:, 0].any()
+        for name in names:
+            own = batch.kinds == list(KINDS).index(name)
+            assert batch.weights[own].sum() == pytest.approx(KINDS[name].weight, rel=1e-4)
+
+
+@pytest.mark.parametrize(("large", "longest"), [(0.0, 2), (1.0, 3)])
+def test_answers_are_what_counts(mixture, trained, large, longest):
+    from transformers import AutoTokenizer
+
+    short = mixture.step(64, large=large)[1]
+    tokenizer = AutoTokenizer.from_pretrained(trained())
+    rows = short.ids[(short.kinds == list(KINDS).index("sums")).any(dim=1)]
+    text = "\n".join(tokenizer.decode(row) for row in rows)
+    numbers = {len(digits) for pair in re.findall(r"(\d+) \+ (\d+) =", text) for digits in pair}
+    assert max(numbers) == longest
+    counted = short.ids[short.kinds == list(KINDS).index("sums")]
+    assert set(tokenizer.decode(counted)) == set(" \n0123456789")
