@@ -67,8 +67,13 @@ def test_baseline_skills(largest, tmp_path):
     assert largest("none", "retrieval", limit=8)["exact_match"] > 0.9
     assert largest("none", "perplexity", limit=8)["nll_per_token"] < unigram_nll() - 2
     tasks = write_tasks(tmp_path)
-    for task, metric, lowest in (("pocket-instructions", "exact_match", 0.5), ("pocket-modules", "acc", 0.5)):
-        assert largest("none", task, limit=25, task_dir=tasks)[metric] > lowest
+    for task, metric, lowest in (
+        ("arithmetic-choice", "acc", 0.8),
+        ("pocket-sums", "exact_match", 0.8),
+        ("pocket-instructions", "exact_match", 0.5),
+        ("pocket-modules", "acc", 0.5),
+    ):
+        assert largest("none", task, limit=50, task_dir=tasks)[metric] > lowest, task
 
 
 @pytest.mark.parametrize(
