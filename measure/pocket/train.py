@@ -91,6 +91,7 @@ class Trainer:
             torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
         ]
         model.bfloat16()
+        # families without a fused kernel (Bloom) stay with attention written out
         self._fused = bool(getattr(model, "_supports_sdpa", False))
         self.curriculum, self.log = Curriculum(), Log()
         self._right = dict.fromkeys(KINDS, 0.0)

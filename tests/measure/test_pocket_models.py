@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from knowledge.measurements import load_record
 from measure.cli import app
+from measure.pocket.skills import held_out_pairs, is_held_out
 from measure.pocket.tasks import write_tasks
 from measure.presets import expand_recipes
 from measure.tasks import TaskOptions, load_scorer, plan_tasks
@@ -74,6 +76,34 @@ def test_baseline_skills(largest, tmp_path):
         ("pocket-modules", "acc", 0.5),
     ):
         assert largest("none", task, limit=50, task_dir=tasks)[metric] > lowest, task
+
+
+def sums_held_out_in_both_orders(top, count):
+    """Sums of numbers below `top` of which neither a + b nor b + a was taught."""
+    rng, found = random.Random(2), []
+    while len(found) < count:
+        first, second = rng.randrange(top), rng.randrange(top)
+        questions = (f"{first} + {second} =", f"{second} + {first} =")
+        if all(question in held_out_pairs() or is_held_out(question) for question in questions):
+            found.append((questions[0], f" {first + second}\n"))
+    return found
+
+
+@pytest.mark.parametrize(("top", "lowest"), [(100, 0.9), (1000, 0.9)])
+def test_sums_are_worked_out_and_not_remembered(top, lowest):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(POCKET / "pocket-l")
+    model = AutoModelForCausalLM.from_pretrained(POCKET / "pocket-l", dtype=torch.float32)
+    right = 0
+    for question, answer in (asked := sums_held_out_in_both_orders(top, 100)):
+        ids = tokenizer(question + answer, return_tensors="pt")["input_ids"]
+        length = len(tokenizer(answer)["input_ids"])
+        with torch.no_grad():
+            predicted = model(ids).logits[0, -length - 1 : -1].argmax(-1)
+        right += torch.equal(predicted, ids[0, -length:])
+    assert right / len(asked) > lowest
 
 
 @pytest.mark.parametrize(
