@@ -35,7 +35,11 @@ _COLUMNS = (
     "a_dtype", "kv_bits", "kv_dtype", "kv_name", "format", "task", "task_type", "ability", "metric", "shots", "context",
     "score", "baseline", "chance", "items", "loss", "loss_se", "note",
 )  # fmt: skip
-_ROWS = f"SELECT {', '.join(_COLUMNS)} FROM evidence WHERE learnable AND (NOT own OR $own) ORDER BY evidence_id"
+_ROWS = f"""
+SELECT {", ".join(_COLUMNS)} FROM evidence
+WHERE (learnable OR (source = $also AND loss IS NOT NULL)) AND (NOT own OR $own)
+ORDER BY evidence_id
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,18 +65,19 @@ class TrainingSet:
         return values.astype(object)
 
 
-def load_training_set(*, home: Path | None = None, own: bool = False) -> TrainingSet:
+def load_training_set(*, home: Path | None = None, own: bool = False, also: str | None = None) -> TrainingSet:
     """The learnable rows of the evidence.
 
     Args:
         home: folder of the knowledge base; default: the user's.
         own: whether the user's own measurements are among them, beside what is published.
+        also: a source whose rows are taken with them though they are shown only.
 
     Raises:
         StoreError: the knowledge base cannot be opened.
     """
     with open_store(home) as store:
-        found = store.columns(_ROWS, {"own": own})
+        found = store.columns(_ROWS, {"own": own, "also": also})
     return make_training_set({name: plain(values) for name, values in found.items()})
 
 

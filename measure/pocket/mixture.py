@@ -1,6 +1,7 @@
 """What a pocket model reads in a step of training: text and passages of every skill, in fixed amounts."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ KINDS = {
 """Every step has some of each: Muon's steps are all of one size, so a kind that most steps lack is lost in their noise."""
 
 TOKENS_PER_STEP = sum(kind.tokens for kind in KINDS.values())
+TEXT_ONLY = {"text": Kind(tokens=TOKENS_PER_STEP, weight=1.0, grows=True)}
+"""What a model reads that is to know no skills."""
 _LINE_TOKENS = 19
 """Tokens of a line of a look-up, and about those of a question with its answer."""
 
@@ -54,8 +57,8 @@ class Batch:
 class Mixture:
     """Endless batches: in a sequence stand passages of one kind, one after another."""
 
-    def __init__(self, tokenizer: Any, documents: list[str], *, seed: int) -> None:
-        self._rng = random.Random(seed)
+    def __init__(self, tokenizer: Any, documents: list[str], *, seed: int, kinds: Mapping[str, Kind] = KINDS) -> None:
+        self._rng, self._kinds = random.Random(seed), kinds
         self._tokenizer = tokenizer
         self._end = self._encode([END])[0]
         self._text = [token for row in self._encode(documents) for token in (*row, *self._end)]
@@ -65,8 +68,8 @@ class Mixture:
 
         A share `large` of the sums has numbers up to 999, the others up to 99.
         """
-        growing, short = ([name for name, kind in KINDS.items() if kind.grows == grows] for grows in (True, False))
-        return [self._batch(growing, length, large), self._batch(short, SHORT, large)]
+        growing, short = ([name for name, kind in self._kinds.items() if kind.grows == grows] for grows in (True, False))
+        return [self._batch(names, tokens, large) for names, tokens in ((growing, length), (short, SHORT)) if names]
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         rows: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -75,11 +78,11 @@ class Mixture:
     def _batch(self, names: list[str], length: int, large: float) -> Batch:
         ids, weights, kinds = [], [], []
         for name in names:
-            rows = [self._sequence(name, length, large) for _ in range(KINDS[name].tokens // length)]
+            rows = [self._sequence(name, length, large) for _ in range(self._kinds[name].tokens // length)]
             counted = torch.tensor([answers for _, answers in rows])
             counted[:, 0] = False  # nothing predicts the first token
             ids.append(torch.tensor([row for row, _ in rows]))
-            weights.append(counted * (KINDS[name].weight / counted.sum().clamp(min=1)))
+            weights.append(counted * (self._kinds[name].weight / counted.sum().clamp(min=1)))
             kinds.append(torch.where(counted, list(KINDS).index(name), -1))
         return Batch(ids=torch.cat(ids), weights=torch.cat(weights), kinds=torch.cat(kinds))
 

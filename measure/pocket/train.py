@@ -22,7 +22,7 @@ import torch
 
 from measure.pocket.corpus import text_hash, train_tokenizer, training_documents
 from measure.pocket.curriculum import LENGTHS, Curriculum
-from measure.pocket.mixture import KINDS, TOKENS_PER_STEP, Batch, Mixture
+from measure.pocket.mixture import KINDS, TEXT_ONLY, TOKENS_PER_STEP, Batch, Mixture
 from measure.pocket.skills import look_up
 
 CONTEXT = LENGTHS[-1]
@@ -155,20 +155,22 @@ class Trainer:
 
 
 def train(
-    folder: Path, documents: list[str], *, size: str, architecture: str, steps: int | None, minutes: float, seed: int
-) -> None:
+    folder: Path, documents: list[str], *, size: str, architecture: str, steps: int | None, minutes: float, seed: int,
+    text_only: bool = False,
+) -> None:  # fmt: skip
     """Train a model on `documents` and the skills; write weights, configuration, tokenizer and `training.json` to `folder`."""
     torch.manual_seed(seed)
     mixed = [*documents, *("".join(text for text, _ in look_up(random.Random(n), lines=9, questions=1)) for n in range(300))]
     tokenizer = train_tokenizer(mixed, vocabulary=VOCABULARY, context=CONTEXT)
     model = build(SIZES[size], architecture, tokenizer)
-    trainer = Trainer(model, Mixture(tokenizer, documents, seed=seed), rate=SIZES[size].rate)
+    mixture = Mixture(tokenizer, documents, seed=seed, kinds=TEXT_ONLY if text_only else KINDS)
+    trainer = Trainer(model, mixture, rate=SIZES[size].rate)
     trainer.run(steps=steps, minutes=minutes, tell=lambda line: print(line, flush=True))  # noqa: T201 - a script
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     facts = {
         "size": size, "architecture": architecture, "seed": seed, "parameters": sum(p.numel() for p in model.parameters()),
-        "text_sha256": text_hash(documents), "text_licence": "PSF-2.0",
+        "text_only": text_only, "text_sha256": text_hash(documents), "text_licence": "PSF-2.0",
         "versions": {"python": python_version(), **{name: version(name) for name in ("torch", "transformers", "tokenizers")}},
         "stages": trainer.curriculum.stages, "large_sums_from": trainer.curriculum.large_from, **asdict(trainer.log),
     }  # fmt: skip
@@ -183,13 +185,14 @@ def main() -> None:
     parser.add_argument("--architecture", default="llama")
     parser.add_argument("--steps", type=int, help="steps of constant and falling rate together")
     parser.add_argument("--minutes", type=float, default=5.0, help="budget where no steps are given")
+    parser.add_argument("--text-only", action="store_true", help="teach no skills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     train(
         options.folder, training_documents(), size=options.size, architecture=options.architecture, steps=options.steps,
-        minutes=options.minutes, seed=options.seed,
+        minutes=options.minutes, seed=options.seed, text_only=options.text_only,
     )  # fmt: skip
 
 

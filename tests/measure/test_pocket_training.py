@@ -15,7 +15,7 @@ from measure.loading import load_model
 from measure.models import locate_model
 from measure.plan import Settings
 from measure.pocket.curriculum import LENGTHS
-from measure.pocket.mixture import KINDS, TOKENS_PER_STEP, Mixture
+from measure.pocket.mixture import KINDS, TEXT_ONLY, TOKENS_PER_STEP, Mixture
 from measure.pocket.train import train
 
 pytestmark = pytest.mark.measure
@@ -26,9 +26,9 @@ DOCUMENTS = ["the cat sat on the mat. " * 40, "a list is a sequence of objects.\
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     @cache
-    def run(architecture="llama", seed=0, again=False):
+    def run(architecture="llama", seed=0, again=False, text_only=False):
         folder = tmp_path_factory.mktemp("pocket")
-        train(folder, DOCUMENTS, size="s", architecture=architecture, steps=3, minutes=0, seed=seed)
+        train(folder, DOCUMENTS, size="s", architecture=architecture, steps=3, minutes=0, seed=seed, text_only=text_only)
         return folder
 
     return run
@@ -78,6 +78,21 @@ def test_every_step_has_all_kinds_in_the_amounts_that_are_set(mixture, length):
         for name in names:
             own = batch.kinds == list(KINDS).index(name)
             assert batch.weights[own].sum() == pytest.approx(KINDS[name].weight, rel=1e-4)
+
+
+def test_without_skills_a_step_is_all_text(trained):
+    from transformers import AutoTokenizer
+
+    (batch,) = Mixture(AutoTokenizer.from_pretrained(trained()), DOCUMENTS, seed=0, kinds=TEXT_ONLY).step(128, large=0.5)
+    assert batch.ids.numel() == TOKENS_PER_STEP
+    assert set(batch.kinds[:, 1:].unique().tolist()) == {list(KINDS).index("text")}
+
+
+def test_a_model_without_skills_says_so(trained):
+    said = [
+        json.loads((trained(**options) / "training.json").read_text())["text_only"] for options in ({}, {"text_only": True})
+    ]
+    assert said == [False, True]
 
 
 @pytest.mark.parametrize(("large", "longest"), [(0.0, 2), (1.0, 3)])
