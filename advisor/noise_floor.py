@@ -61,6 +61,9 @@ def noise_floors(data: TrainingSet, point: Floats, *, nll: bool = False) -> tupl
     def other_model(row: int, others: Ints) -> NDArray[np.bool_]:
         return np.asarray(models[others] != models[row])
 
+    def other_family(row: int, others: Ints) -> NDArray[np.bool_]:
+        return np.asarray(families[others] != families[row])
+
     sources = data.names("source")
     other_source = _median(data, _cells(data, scored, _ANY_SOURCE), lambda row, others: sources[others] != sources[row])
     known = ~np.isnan(data.loss_se)
@@ -73,6 +76,10 @@ def noise_floors(data: TrainingSet, point: Floats, *, nll: bool = False) -> tupl
         "the same recipe and task on all other models (median)": np.abs(_median(data, by_source, other_model) - data.loss),
         "the median of the same recipe and task, this very figure included": np.abs(
             _median(data, by_source, other_model, itself=True) - data.loss
+        ),
+        "the same recipe and task on all other families (median)": np.abs(_median(data, by_source, other_family) - data.loss),
+        "that median over other families, this very figure included": np.abs(
+            _median(data, by_source, other_family, itself=True) - data.loss
         ),
     }
     ours = np.abs(point - data.loss)

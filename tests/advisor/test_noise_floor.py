@@ -55,6 +55,13 @@ def test_the_answer_itself_makes_the_median_better():
     assert itself.error.value == pytest.approx((0.1 + 0.0 + 0.4) / 3)
 
 
+def test_other_families_leave_out_the_own_one():
+    data = evidence([0.1, 0.2, 0.6], model=names("m", "n", "o"), family=names("f", "f", "g"))
+    others, itself = floor_of(data, "all other families"), floor_of(data, "over other families, this very figure")
+    assert others.error.value == pytest.approx((0.5 + 0.4 + 0.45) / 3)
+    assert itself.error.value == pytest.approx((0.25 + 0.2 + 0.4) / 3)
+
+
 def test_ours_is_scored_on_the_same_rows():
     data = evidence([0.1, 0.3, 0.9], model=names("m", "n", "o"), task=names("mmlu", "mmlu", "lambada_openai"))
     floor = floor_of(data, "all other models", point=np.array([0.2, 0.2, 0.0]))
