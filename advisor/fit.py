@@ -186,7 +186,7 @@ def corrections(
             parts = [usable[view.novelty[usable] == novelty] for view in views]
             part = np.concatenate(parts)
             if not len(part):
-                out[loss, novelty] = out[loss, novelty + 1] if novelty + 1 < len(NOVELTIES) else conformal.none(places.n_groups)
+                out[loss, novelty] = out.get((loss, novelty + 1)) or conformal.none(places.n_groups)
                 continue
             lower = np.concatenate([raw.lower[chosen] for raw, chosen in zip(bounds, parts, strict=True)])
             upper = np.concatenate([raw.upper[chosen] for raw, chosen in zip(bounds, parts, strict=True)])

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from advisor.features import encode
+from advisor.law import EXCESS_TRUST
 from advisor.predictor import Predictor
 from knowledge.errors import DataError, InvalidRequestError
 from knowledge.probes import Landscape, Probe, probe_from_json
@@ -90,5 +91,5 @@ def describe(probe: Probe, excess: float | None) -> str:
         )
     return (
         f"rounding the weights of {probe.model} costs {math.exp(excess):.2g} times what is expected of such a model "
-        "(probe); the estimates count half of that, as a logarithm"
+        f"(probe); the estimates count {100 * EXCESS_TRUST:.0f} % of its logarithm"
     )
