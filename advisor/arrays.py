@@ -25,9 +25,8 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     header: dict[str, object] = {}
     parts: list[bytes] = []
     end = 0
-    for name, array in sorted(
-        arrays.items(), key=lambda item: (-item[1].itemsize, item[0])
-    ):  # wide types first: all are aligned
+    # Wide types come first, so that all are aligned.
+    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):
         content = array.tobytes()
         begin, end = end, end + len(content)
         header[name] = {"dtype": _NAMES[array.dtype.str], "shape": array.shape, "data_offsets": (begin, end)}

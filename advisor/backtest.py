@@ -18,6 +18,7 @@ from advisor.features import DELTA_NLL, RELATIVE, Features, Floats
 from advisor.fit import (
     BOUND_FOLDS,
     LEVEL,
+    SPLITS,
     LeftOut,
     corrections,
     left_out_bounds,
@@ -37,12 +38,9 @@ from knowledge.schemes import parse_scheme
 
 Ints = NDArray[np.intp]
 
-SPLITS = ("random cells", "models", "families", "sources")
-"""What is left out together, in the order of `advisor.fit.novelty_folds`."""
 OURS = "qadvisor"
 MEDIANS = "medians by bits, method, task type"
 _TWO_ERRORS = 2.0
-_NLL_CUT = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +226,7 @@ def _report(
 def _score(data: TrainingSet, pairs: Pairs, split: str, name: str, predicted: Floats, ours: Floats) -> Score:
     loss, weights, models = data.loss, data.score_weights, data.names("model")
     share, usable = ~data.features.is_nll, _usable(data)
-    small = data.features.is_nll & (loss <= _NLL_CUT)
+    small = data.features.is_nll & (loss <= training.NLL_CUT)
     error = np.abs(predicted - loss)
 
     def mean(values: Floats, rows: NDArray[np.bool_]) -> Interval:

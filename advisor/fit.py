@@ -31,6 +31,8 @@ Ints = NDArray[np.intp]
 
 LEVEL = 0.9
 BOUND_FOLDS = 5
+SPLITS = ("random cells", "models", "families", "sources")
+"""What is left out together."""
 STEPS = 150
 
 _TREE = {
@@ -60,13 +62,13 @@ def left_out(data: TrainingSet, design: Design, folds: Ints, novelty: int | None
     Args:
         data: the evidence.
         design: of all of it.
-        folds: fold of each row.
+        folds: fold of each row; rows below 0 are in every fit and left out of none.
         novelty: what leaving out a fold makes of its rows; None: find out row by row.
     """
     point = np.zeros(len(data))
     novelties = np.full(len(data), -1, dtype=np.intp)
     inputs = np.zeros((len(data), len(BOUND_MONOTONE)))
-    for fold in np.unique(folds):
+    for fold in np.unique(folds[folds >= 0]):
         test, train = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         if not len(train):
             continue
@@ -90,13 +92,14 @@ def _novelty(data: TrainingSet, train: Ints, test: Ints) -> Ints:
 
 
 def novelty_folds(data: TrainingSet) -> Mapping[str, tuple[Ints, int | None]]:
-    """By what is left out together: folds, and the place in `NOVELTIES` that this makes of their rows (None: row by row)."""
-    return {
-        "random cells": (training.folds_of_cells(len(data)), 0),
-        "models": (training.folds_of_models(data.names("model")), 2),
-        "families": (training.folds_by_name(data.names("family")), 3),
-        "sources": (training.folds_by_name(data.names("source")), None),
-    }
+    """For each of `SPLITS` the folds, and the place in `NOVELTIES` that this makes of their rows (None: row by row)."""
+    folds = (
+        training.folds_of_cells(len(data)),
+        training.folds_of_models(data.names("model")),
+        training.folds_by_name(data.names("family")),
+        training.folds_by_name(data.names("source")),
+    )
+    return dict(zip(SPLITS, zip(folds, (0, 2, 3, None), strict=True), strict=True))
 
 
 def left_out_views(

@@ -141,6 +141,7 @@ class Law:
         factors = multipliers(features)
         codes = {name: self.codes(name, features) for name in {name for term in TERMS for name in term.by if not term.only_fit}}
         out = {part: np.zeros(len(features)) for part in PARTS}
+        out["w0"] += EXCESS_TRUST * np.nan_to_num(features.numbers["weight_excess"])
         for term in TERMS:
             if not term.only_fit:
                 values = self.tables[term.name][tuple(codes[name] for name in term.by)]
@@ -166,8 +167,6 @@ def active(features: Features, kind: str) -> NDArray[np.bool_]:
 def eta(linear: Mapping[str, Floats], features: Features, kind: str) -> Floats:
     """ln(damage) of a tensor kind: intercept plus slope times length of every piece of the noise axis."""
     out, slope = linear[f"{kind}0"], np.zeros(len(features))
-    if kind == "w":
-        out = out + EXCESS_TRUST * np.nan_to_num(features.numbers["weight_excess"])
     for i, piece in enumerate(pieces(features, kind), start=1):
         slope = slope + linear[f"{kind}{i}"]
         out = out + softplus(slope) * piece

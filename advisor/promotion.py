@@ -30,7 +30,7 @@ from advisor.fit import STEPS, fit_predictor, provenance_of
 from advisor.law_fit import Design, fit_law, make_design
 from advisor.predictor import Predictor, to_bytes
 from advisor.scores import weighted_mean
-from advisor.training import TrainingSet
+from advisor.training import TrainingSet, judged_rows
 from knowledge.store import KnowledgeStore
 from knowledge.versions import load_manifest
 
@@ -43,8 +43,6 @@ MARGINS = {"score": 0.02, "perplexity": 0.05}
 with a random twentieth of the published figures as new ones the bound is 0.7 % for scores and 2.7 % for perplexities
 (`docs/experiments.md`)."""
 SPLITS = ("family", "model")
-NLL_CUT = 1.0
-"""Perplexity rises beyond this many nats (collapsed models) are not judged, as in the backtest."""
 LEAST_NEW = 20
 """New rows below which no fit is tried: so few move it less than its own noise. They count with those of the next refresh."""
 LEAST_MODELS = 5
@@ -155,7 +153,7 @@ def compare(champion: TrainingSet, challenger: TrainingSet, new: Bools, *, progr
         progress(f"champion and challenger, every {split} left out in turn ({2 * FOLDS} fits)")
         old, both = _left_out(champion, challenger, split), _left_out(challenger, challenger, split)
         errors = [np.abs(predicted - challenger.loss) for predicted in (old, both)]
-        for kind, rows in _kinds(challenger).items():
+        for kind, rows in judged_rows(challenger).items():
             for figures, part in (("known", rows & ~new), ("all", rows)):
                 if figures == "all" and not (rows & new).any():
                     continue
@@ -202,11 +200,6 @@ def _left_out(fitted: TrainingSet, judged: TrainingSet, split: str) -> Floats:
         law = design.law(fit_law(design, fitted.loss, fitted.weights, rows, steps=STEPS))
         point[left] = law.damage(judged.features.take(left)).loss
     return point
-
-
-def _kinds(data: TrainingSet) -> dict[str, Bools]:
-    scored, is_nll = data.score_weights > 0, data.features.is_nll
-    return {"score": scored & ~is_nll, "perplexity": scored & is_nll & (data.loss <= NLL_CUT)}
 
 
 def _check(data: TrainingSet, split: str, kind: str, figures: str, part: Bools, errors: Sequence[Floats]) -> Check:

@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor.features import Floats
-from advisor.fit import STEPS, novelty_folds
-from advisor.law_fit import fit_law, make_design
+from advisor.fit import left_out, novelty_folds
+from advisor.law_fit import make_design
 from advisor.scores import Interval, weighted_mean
-from advisor.training import TrainingSet, load_training_set
+from advisor.training import TrainingSet, judged_rows, load_training_set
 
-SPLITS = ("models", "families")
-_MOST_NATS = 1.0
-"""Perplexities that rose by more are not judged, as in the backtest."""
+_TRIED = ("models", "families")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,27 +42,21 @@ def try_source(data: TrainingSet, larger: TrainingSet, source: str) -> Iterator[
         source: its name.
     """
     known = larger.names("source") != source
-    for split in SPLITS:
-        folds, _ = novelty_folds(data)[split]
+    for split in _TRIED:
+        folds, novelty = novelty_folds(data)[split]
         spread = np.full(len(larger), -1)
         spread[known] = folds
-        errors = np.abs(_forecast(data, folds) - data.loss), np.abs(_forecast(larger, spread)[known] - data.loss)
-        scored, nats = data.score_weights > 0, data.features.is_nll
-        for kind, rows in (("scores", scored & ~nats), ("perplexities", scored & nats & (data.loss <= _MOST_NATS))):
+        forecasts = _forecast(data, folds, novelty), _forecast(larger, spread, novelty)[known]
+        errors = [np.abs(forecast - data.loss) for forecast in forecasts]
+        for kind, rows in judged_rows(data).items():
             without, with_source = (float(np.average(error[rows], weights=data.score_weights[rows])) for error in errors)
             difference = weighted_mean((errors[1] - errors[0])[rows], data.score_weights[rows], data.names("model")[rows])
             yield Trial(split=split, kind=kind, without=without, with_source=with_source, difference=difference)
 
 
-def _forecast(data: TrainingSet, folds: NDArray[np.intp]) -> Floats:
-    """The law's point for every row with a fold, from the rows of other folds and those without one (-1)."""
-    design = make_design(data.features, data.names("source"))
-    out = np.full(len(data), np.nan)
-    for fold in np.unique(folds[folds >= 0]):
-        test, train = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        law = design.law(fit_law(design, data.loss, data.weights, train, steps=STEPS))
-        out[test] = law.damage(data.features.take(test)).loss
-    return out
+def _forecast(data: TrainingSet, folds: NDArray[np.intp], novelty: int | None) -> Floats:
+    """The law's point for every row that has a fold."""
+    return left_out(data, make_design(data.features, data.names("source")), folds, novelty).point
 
 
 def main(source: str) -> None:

@@ -30,6 +30,9 @@ SEED = 20240818
 POINTS_ABOVE_CHANCE = 10.0
 _UNSCORED_WEIGHT = 0.3
 
+NLL_CUT = 1.0
+"""Perplexity rises beyond this many nats (collapsed models) are not judged."""
+
 _COLUMNS = (
     "source", "model", "family", "params_b", "tuned", "method", "scheme", "w_bits", "w_dtype", "w_group", "w_sym", "a_bits",
     "a_dtype", "kv_bits", "kv_dtype", "kv_name", "format", "task", "task_type", "ability", "metric", "shots", "context",
@@ -94,6 +97,12 @@ def make_training_set(columns: Mapping[str, NDArray[np.generic]]) -> TrainingSet
         columns=columns, features=tasks.fill(features), tasks=tasks, loss=loss, loss_se=columns["loss_se"].astype(np.float64),
         weights=np.where(scored, score_weights, typical), score_weights=score_weights,
     )  # fmt: skip
+
+
+def judged_rows(data: TrainingSet) -> dict[str, Bools]:
+    """Rows on which forecasts are compared, by kind of figure: scores, and perplexities of models that did not collapse."""
+    scored, is_nll = data.score_weights > 0, data.features.is_nll
+    return {"score": scored & ~is_nll, "perplexity": scored & is_nll & (data.loss <= NLL_CUT)}
 
 
 def model_facts(models: Sequence[str]) -> dict[str, list[object]]:

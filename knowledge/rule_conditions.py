@@ -45,12 +45,13 @@ def split_condition(connection: "DuckDBPyConnection", when: str, must: str | Non
     Raises:
         RuleError: it does not parse.
     """
-    from knowledge.rule_sql import select_of  # not on the way of an answer, whose rules are compiled
+    from knowledge.rule_sql import nodes_of, select_of  # not on the way of an answer, whose rules are compiled
 
     parts: dict[About, list[str]] = {}
     select = select_of(connection, f"SELECT {whole_condition(when, must)}")
     for member in _members(select["select_list"][0]):
-        parts.setdefault(_about(set(_column_names(member))), []).append(_text(connection, select, member))
+        names = {node["column_names"][0].lower() for node in nodes_of(member) if node.get("class") == "COLUMN_REF"}
+        parts.setdefault(_about(names), []).append(_text(connection, select, member))
     return Condition(**{about: " AND ".join(texts) for about, texts in parts.items()})
 
 
@@ -61,17 +62,6 @@ def _members(node: "Node") -> "Iterator[Node]":
         return
     for child in node["children"]:
         yield from _members(child)
-
-
-def _column_names(tree: object) -> Iterator[str]:
-    if isinstance(tree, list):
-        for item in tree:
-            yield from _column_names(item)
-    elif isinstance(tree, dict):
-        if tree.get("class") == "COLUMN_REF":
-            yield tree["column_names"][0].lower()
-        for item in tree.values():
-            yield from _column_names(item)
 
 
 def _about(names: set[str]) -> About:

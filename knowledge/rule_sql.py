@@ -89,15 +89,16 @@ def tables_of(connection: "DuckDBPyConnection", text: str) -> set[str]:
     return {name for name in _table_names(select_of(connection, text)) if name in QUERY_TABLES}
 
 
-def _table_names(value: object) -> Iterator[str]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _table_names(item)
-    elif isinstance(value, dict):
-        if value.get("type") == "BASE_TABLE":
-            yield str(value["table_name"]).lower()
-        for item in value.values():
-            yield from _table_names(item)
+def _table_names(tree: object) -> Iterator[str]:
+    return (str(node["table_name"]).lower() for node in nodes_of(tree) if node.get("type") == "BASE_TABLE")
+
+
+def nodes_of(tree: object) -> Iterator[Node]:
+    """Every node of a syntax tree, from the outside inwards."""
+    if isinstance(tree, dict):
+        yield tree
+    for item in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from nodes_of(item)
 
 
 def select_of(connection: "DuckDBPyConnection", text: str) -> Node:

@@ -105,7 +105,7 @@ def read_name(text: str) -> tuple[WeightFormat, QuantArgs | None]:
     return _weights_part(_ALIASES.get(name, name), text), kv
 
 
-def read_kv_name(text: str) -> QuantArgs | None:
+def parse_kv(text: str) -> QuantArgs | None:
     """The format of a KV cache that a name states; None for `kv16`.
 
     Raises:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from knowledge.ggml import GGML_TYPES, GGUF_FILE_TYPES
 from knowledge.quant_args import UNQUANTIZED_BITS, Dtype, QuantArgs, Strategy
-from knowledge.scheme_names import FORMS, kv_name, read_kv_name, read_name, weights_name
+from knowledge.scheme_names import FORMS, kv_name, parse_kv, read_name, weights_name
 from knowledge.values import value
 
 __all__ = [
@@ -91,15 +91,6 @@ def parse_scheme(text: str) -> QuantScheme:
     """
     formats, kv = read_name(text)
     return QuantScheme(weights=formats.weights, activations=formats.activations, kv_cache=kv, file_type=formats.file_type)
-
-
-def parse_kv(text: str) -> QuantArgs | None:
-    """The KV-cache format that `text` names (`kv8`, `kvfp8`, `kvq4_0`, `kivi2`); None for `kv16`.
-
-    Raises:
-        InvalidSchemeError: the text is no KV name.
-    """
-    return read_kv_name(text)
 
 
 def _bits_per_weight(scheme: QuantScheme) -> float:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from synthetic_evidence import make_columns
 
-from advisor import fit, source_trial
+from advisor import fit
 from advisor.source_trial import try_source
 from advisor.training import load_training_set, make_training_set
 
@@ -21,12 +21,12 @@ def evidence(*, also=False, noise=0.0):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(source_trial, "STEPS", 20)
+    monkeypatch.setattr(fit, "STEPS", 20)
 
 
 def test_a_source_of_nonsense_is_seen_to_harm():
     found = list(try_source(evidence(), evidence(also=True, noise=1.0), "strange"))
-    scores = [trial for trial in found if trial.kind == "scores"]
+    scores = [trial for trial in found if trial.kind == "score"]
     assert {trial.split for trial in scores} == {"models", "families"}
     assert all(trial.difference.low > 0 and trial.with_source > trial.without for trial in scores)
 
@@ -40,8 +40,7 @@ def test_only_the_named_source_joins():
     assert "own-pocket" not in set(data.names("source"))
 
 
-def test_the_errors_without_are_those_of_the_backtest(monkeypatch):
-    monkeypatch.setattr(fit, "STEPS", 20)
+def test_the_errors_without_are_those_of_the_backtest():
     data = evidence()
     trial = next(iter(try_source(data, evidence(also=True), "strange")))
     view = fit.left_out(data, fit.make_design(data.features, data.names("source")), *fit.novelty_folds(data)["models"])
